@@ -1,0 +1,92 @@
+//! A doubly linked list threaded through the ticket slab: O(1) at both ends and for removal anywhere, no allocation.
+
+use slab::Slab;
+
+use crate::shard::state::{Slot, Ticket};
+use crate::types::Number;
+
+/// A ticket's neighbours. A ticket is in one list at a time: its key's line or its key's holders.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Links {
+    prev: Option<Slot>,
+    next: Option<Slot>,
+}
+
+/// A list of tickets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct List {
+    head: Option<Slot>,
+    tail: Option<Slot>,
+    len: u32,
+}
+
+impl List {
+    pub(crate) fn len(&self) -> u64 {
+        u64::from(self.len)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn head(&self) -> Option<Slot> {
+        self.head
+    }
+
+    pub(crate) fn push_back(&mut self, tickets: &mut Slab<Ticket>, slot: Slot) {
+        self.insert_after(tickets, self.tail, slot);
+    }
+
+    /// Inserts before the first ticket with a larger `order`. Tickets that come back stood near the head, so the walk
+    /// is short.
+    pub(crate) fn insert_by_order(&mut self, tickets: &mut Slab<Ticket>, slot: Slot) {
+        let order: Number = tickets[slot].order;
+        let mut before = None;
+        let mut cursor = self.head;
+        while let Some(at) = cursor.filter(|at| tickets[*at].order < order) {
+            before = Some(at);
+            cursor = tickets[at].links.next;
+        }
+        self.insert_after(tickets, before, slot);
+    }
+
+    pub(crate) fn remove(&mut self, tickets: &mut Slab<Ticket>, slot: Slot) {
+        let Links { prev, next } = core::mem::take(&mut tickets[slot].links);
+        match prev {
+            Some(prev) => tickets[prev].links.next = next,
+            None => self.head = next,
+        }
+        match next {
+            Some(next) => tickets[next].links.prev = prev,
+            None => self.tail = prev,
+        }
+        self.len -= 1;
+    }
+
+    pub(crate) fn iter<'a>(&self, tickets: &'a Slab<Ticket>) -> impl Iterator<Item = (Slot, &'a Ticket)> + use<'a> {
+        let mut cursor = self.head;
+        core::iter::from_fn(move || {
+            let slot = cursor?;
+            let ticket = &tickets[slot];
+            cursor = ticket.links.next;
+            Some((slot, ticket))
+        })
+    }
+
+    pub(crate) fn next(tickets: &Slab<Ticket>, slot: Slot) -> Option<Slot> {
+        tickets[slot].links.next
+    }
+
+    fn insert_after(&mut self, tickets: &mut Slab<Ticket>, before: Option<Slot>, slot: Slot) {
+        let next = match before {
+            Some(before) => tickets[before].links.next.replace(slot),
+            None => self.head.replace(slot),
+        };
+        match next {
+            Some(next) => tickets[next].links.prev = Some(slot),
+            None => self.tail = Some(slot),
+        }
+        tickets[slot].links = Links { prev: before, next };
+        self.len += 1;
+    }
+}

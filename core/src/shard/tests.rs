@@ -1,0 +1,81 @@
+//! The shortest story of the machine: a line moves. The rule book is tested from outside, in `tests/`.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::command::{Command, LockRequest, Reply, Unlock, UnlockReply};
+use crate::output::{Effect, Event, Output};
+use crate::record::Records;
+use crate::types::{
+    EventOptions, Mode, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamId, StreamKind, Time,
+};
+use crate::{Config, Shard};
+
+fn lock(owner: &str, stream: u64) -> Command {
+    Command::Lock(Box::new(LockRequest {
+        key: Arc::from("a"),
+        owner: Arc::from(owner),
+        request_id: Some(RequestId([7; 16])),
+        attach_number: 0,
+        attach_only: false,
+        stream: Some(Stream {
+            id: StreamId(stream),
+            kind: StreamKind::Plain,
+        }),
+        mode: Mode::Exclusive,
+        ttl: Duration::from_secs(30),
+        wait_timeout: None,
+        on_disconnect: OnDisconnect::Release,
+        same_owner: SameOwner::Wait,
+        lock_delay: Duration::ZERO,
+        max_hold: None,
+        metadata: Arc::from(Vec::new()),
+        events: EventOptions::default(),
+    }))
+}
+
+fn grants(out: &Output) -> Vec<(u64, Number)> {
+    let granted = |effect: &Effect| match effect {
+        Effect::Push {
+            stream,
+            event: Event::Granted(granted),
+            ..
+        } => Some((stream.0, granted.token)),
+        _ => None,
+    };
+    out.effects.iter().filter_map(granted).collect()
+}
+
+/// Three take tickets; each unlock grants the next in order, with growing tokens; at the end nothing is left.
+#[test]
+fn grants_in_order_and_leaves_nothing() {
+    let mut shard = Shard::recover(Config::default(), Records::default(), Time(1));
+    let mut out = Output::default();
+    for (owner, stream) in [("x", 1), ("y", 2), ("z", 3)] {
+        shard.apply(lock(owner, stream), Time(2), &mut out);
+        shard.check();
+    }
+    assert_eq!(grants(&out), [(1, 1)], "only the first is granted");
+    let mut token = 1;
+    for (owner, next) in [("x", Some(2)), ("y", Some(3)), ("z", None)] {
+        let mut out = Output::default();
+        let unlock = Unlock {
+            key: Arc::from("a"),
+            owner: Arc::from(owner),
+            token: Some(token),
+            request_id: None,
+            outcome: Outcome::default(),
+        };
+        let reply = shard.apply(Command::Unlock(unlock), Time(3), &mut out);
+        shard.check();
+        assert_eq!(reply, Reply::Unlock(Ok(UnlockReply::Released { claims: 0 })));
+        let granted = grants(&out);
+        assert_eq!(granted.first().map(|(stream, _)| *stream), next);
+        assert!(granted.iter().all(|(_, new)| *new > token), "tokens grow");
+        token = granted.first().map_or(token, |(_, token)| *token);
+    }
+    assert_eq!(shard.totals(), crate::shard::Totals::default());
+    assert_eq!(shard.next_deadline(), None, "no timer is left");
+}
