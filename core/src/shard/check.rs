@@ -65,7 +65,8 @@ impl Shard {
             assert!(ticket.hold.is_none() && ticket.order > last, "the line is in order");
             last = ticket.order;
         }
-        if key.unfinished {
+        // What one step's bound left over is not settled yet.
+        if key.unfinished || self.timers.first().is_some_and(|(at, _)| *at <= self.now) {
             return;
         }
         let head = key

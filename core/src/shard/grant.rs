@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::output::{Event, HappeningKind};
 use crate::record::{Change, OutcomeRecord};
 use crate::shard::list::List;
-use crate::shard::state::{Hold, KeyIndex, Slot};
+use crate::shard::state::{Claim, Hold, KeyIndex, Slot};
 use crate::shard::{Shard, Step};
 use crate::types::{LostReason, Number, Outcome, StreamKind, Time};
 
@@ -180,7 +180,9 @@ impl Shard {
     pub(super) fn withdraw(&mut self, slot: Slot, step: &mut Step<'_>) {
         let ticket = &self.tickets[slot];
         let key = ticket.key;
-        let may_return = !ticket.connected() && ticket.claims.iter().any(|claim| claim.away_end > step.now);
+        // Grace has an end; a LEASE claim without its stream has none, and nothing to come back within.
+        let in_grace = |claim: &Claim| claim.away_end > step.now && claim.away_end != Time::NEVER;
+        let may_return = !ticket.connected() && ticket.claims.iter().any(in_grace);
         if !may_return {
             self.restore_outcome(slot, step);
             self.end_lost(slot, LostReason::NotAcked, step);
