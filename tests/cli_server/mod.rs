@@ -1,0 +1,73 @@
+//! The real server as a process on a free port, and the command against it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_ticketlock");
+
+/// A running server, killed at the end of its test.
+pub struct Server {
+    /// Its process.
+    pub child: Child,
+    /// For `--endpoint`.
+    pub endpoint: String,
+}
+
+impl Server {
+    /// Starts a server and reads where it listens.
+    pub fn start() -> Self {
+        let mut child = Command::new(BINARY)
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--log",
+                "warn",
+            ])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let stdout = child.stdout.take().expect("piped");
+        let line = BufReader::new(stdout).lines().next().expect("a line").expect("utf-8");
+        let grpc = line
+            .split_whitespace()
+            .find_map(|it| it.strip_prefix("grpc="))
+            .expect("the address")
+            .to_owned();
+        Self {
+            child,
+            endpoint: format!("http://{grpc}"),
+        }
+    }
+
+    /// `ticketlock` with these arguments, against this server, in an environment of its own.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .args(args)
+            .env("TICKETLOCK_ENDPOINT", &self.endpoint)
+            .env_remove("TICKETLOCK_OWNER");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("it runs")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The exit code.
+pub fn code(output: &Output) -> i32 {
+    output.status.code().expect("no signal ended it")
+}

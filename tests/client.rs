@@ -1,0 +1,314 @@
+//! Goal: what the client crate promises, against a real server on a real socket: nothing is left behind, in any state
+//! of the runtime, and `is_held` is true only while it is promised.
+
+#![expect(clippy::expect_used, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ticketlock::ServerConfig;
+use ticketlock::grpc::Server;
+use ticketlock::service::{IdSource, unix_seconds};
+use ticketlock::store::MemoryStore;
+use ticketlock_client::{
+    Client, ForceUnlockResult, Guard, LockEventKind, LostReason, OnDisconnect, Outcome, OutcomeStatus, SameOwner,
+    State, Unlocked, Watch, WatchChange,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// Starts a server in this runtime.
+async fn serve() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (config, ids) = (ServerConfig::default(), IdSource::system());
+    let store = Arc::new(MemoryStore::new(ids.draw_id(), config.shards, unix_seconds()));
+    let server = Server::start(store, config, ids).await.expect("it starts");
+    tokio::spawn(async move { server.run(listener, None, std::future::pending()).await });
+    address
+}
+
+async fn client(address: SocketAddr, owner: &str) -> Client {
+    Client::builder()
+        .endpoint(format!("http://{address}"))
+        .owner(owner)
+        .connect()
+        .await
+        .expect("connected")
+}
+
+/// Waits for an event of a watch.
+async fn until(events: &mut Watch, kind: LockEventKind, owner: &str) {
+    loop {
+        let event = events.next().await.expect("the watch goes on").expect("an event");
+        if matches!(event.change, WatchChange::Changed(it) if it.kind == kind && it.owner == owner) {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_is_held_until_it_is_given_back() {
+    let address = serve().await;
+    let (first, second) = (client(address, "first").await, client(address, "second").await);
+    let guard = first.lock("k").await.expect("granted");
+    guard.confirmed().await.expect("confirmed");
+    assert!(guard.is_held() && guard.state() == State::Locked);
+    assert!(guard.valid_for() > Duration::from_secs(28), "30 s less 2 %");
+    let error = second.try_lock("k").await.expect_err("held");
+    assert_eq!(error.reason(), "WOULD_WAIT");
+    assert!(error.is_retryable() && error.has_no_side_effects());
+    let token = guard.fencing_token();
+    let mut events = first.watch("k").await.expect("a watch");
+    let asking = second.clone();
+    let waiting = tokio::spawn(async move { asking.lock("k").await });
+    until(&mut events, LockEventKind::Queued, "second").await;
+    let given = guard.unlock(Outcome::failure("half done")).await.expect("answered");
+    assert_eq!(given, Unlocked::Unlocked);
+    let guard = waiting.await.expect("no panic").expect("its turn");
+    assert!(guard.fencing_token() > token);
+    assert_eq!(guard.previous_outcome().status, OutcomeStatus::Failure);
+    assert_eq!(guard.previous_outcome().note, "half done");
+    let tried = second.try_lock("free").await.expect("free");
+    assert!(tried.is_held(), "a try's grant counts from its call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_lease_is_renewed() {
+    let address = serve().await;
+    let client = client(address, "me").await;
+    let guard = client.lock("k").ttl(Duration::from_millis(300)).await.expect("granted");
+    guard.confirmed().await.expect("confirmed");
+    let held = tokio::time::timeout(Duration::from_millis(1500), guard.lost()).await;
+    assert!(held.is_err(), "five leases later it is held still");
+    assert!(guard.is_held());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_lock_leaves_the_line() {
+    let address = serve().await;
+    let (holder, waiter) = (client(address, "holder").await, client(address, "waiter").await);
+    let guard = holder.lock("k").await.expect("granted");
+    let mut events = holder.watch("k").await.expect("a watch");
+    let asked = waiter.clone();
+    let waiting = tokio::spawn(async move { asked.lock("k").await });
+    until(&mut events, LockEventKind::Queued, "waiter").await;
+    waiting.abort();
+    until(&mut events, LockEventKind::Left, "waiter").await;
+    waiter.flush().await;
+    assert_eq!(holder.get("k").await.expect("answered").waiters_total, 0);
+    drop(guard);
+    until(&mut events, LockEventKind::Released, "holder").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_is_told_with_its_reason() {
+    let address = serve().await;
+    let client = client(address, "me").await;
+    let guard = client.lock("k").await.expect("granted");
+    guard.confirmed().await.expect("confirmed");
+    let forced = client
+        .force_unlock("k", guard.fencing_token(), "maintenance", "ops")
+        .await
+        .expect("answered");
+    assert_eq!(forced, ForceUnlockResult::Revoked { owner: "me".to_owned() });
+    let reason = guard.lost().await;
+    let expected = LostReason::Revoked {
+        by: "ops".to_owned(),
+        message: "maintenance".to_owned(),
+    };
+    assert_eq!(reason, expected);
+    assert!(!guard.is_held() && guard.state() == State::Unlocked);
+    assert_eq!(
+        guard.unlock(Outcome::success()).await.expect("known"),
+        Unlocked::AlreadyLost(expected)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_locks_than_a_connection_has_streams() {
+    let address = serve().await;
+    let client = client(address, "me").await;
+    let mut guards = Vec::new();
+    for number in 0..500 {
+        guards.push(client.lock(format!("many/{number:03}")).await.expect("granted"));
+    }
+    for guard in &guards {
+        guard.confirmed().await.expect("confirmed");
+    }
+    assert_eq!(client.list("many/").await.expect("answered").len(), 500);
+    drop(guards);
+    client.flush().await;
+    assert!(client.list("many/").await.expect("answered").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn same_owner_and_shared_and_permits() {
+    let address = serve().await;
+    let client = client(address, "me").await;
+    let first = client.lock("re").await.expect("granted");
+    let again = client.lock("re").same_owner(SameOwner::Reenter).await.expect("joined");
+    assert_eq!(first.fencing_token(), again.fencing_token());
+    let error = client
+        .lock("re")
+        .same_owner(SameOwner::Refuse)
+        .await
+        .expect_err("refused");
+    assert_eq!(error.reason(), "LOCK_BY_SELF");
+    let _one = client.lock("shared").shared().await.expect("granted");
+    let _two = client.lock("shared").shared().await.expect("granted beside it");
+    let _three = client.lock("permits").permits(3, 4).await.expect("granted");
+    let error = client
+        .lock("permits")
+        .permits(2, 4)
+        .no_wait()
+        .await
+        .expect_err("only one is left");
+    assert_eq!(error.reason(), "WOULD_WAIT");
+}
+
+/// A way to the server that a test can cut: while the flag is set, no connection lives.
+async fn cuttable(server: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (cut, cuts) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut near, _)) = listener.accept().await else {
+                return;
+            };
+            let mut cuts = cuts.clone();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(server).await.expect("the server listens");
+                tokio::select! {
+                    biased;
+                    _ = cuts.wait_for(|cut| *cut) => {}
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                }
+            });
+        }
+    });
+    (address, cut)
+}
+
+async fn until_cut_off(guard: &Guard) {
+    while guard.is_held() {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn until_held(guard: &Guard) {
+    while !guard.is_held() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_with_a_grace_survives_a_cut_connection() {
+    let address = serve().await;
+    let (way, cut) = cuttable(address).await;
+    let (near, far) = (client(way, "me").await, client(address, "watcher").await);
+    let guard = near.lock("k").await.expect("granted");
+    guard.confirmed().await.expect("confirmed");
+    let token = guard.fencing_token();
+    cut.send_replace(true);
+    until_cut_off(&guard).await;
+    assert_eq!(guard.state(), State::Unknown);
+    cut.send_replace(false);
+    until_held(&guard).await;
+    let info = far.get("k").await.expect("answered");
+    assert_eq!(info.holders.first().map(|it| it.fencing_token), Some(token));
+    assert_eq!(
+        guard.unlock(Outcome::success()).await.expect("answered"),
+        Unlocked::Unlocked
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_without_a_grace_goes_with_its_connection() {
+    let address = serve().await;
+    let (way, cut) = cuttable(address).await;
+    let near = client(way, "me").await;
+    let guard = near
+        .lock("k")
+        .on_disconnect(OnDisconnect::Release)
+        .await
+        .expect("granted");
+    guard.confirmed().await.expect("confirmed");
+    cut.send_replace(true);
+    until_cut_off(&guard).await;
+    cut.send_replace(false);
+    assert_eq!(guard.lost().await, LostReason::Disconnected);
+    assert!(!guard.is_held());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_is_given_back_wherever_it_is_dropped() {
+    let address = serve().await;
+    let watcher = client(address, "watcher").await;
+    let mut events = watcher.watch("").await.expect("a watch");
+    // Outside any runtime: the future is driven by hand, and the client has a thread of its own.
+    let outside = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let guard = runtime.block_on(async { client(address, "outside").await.lock("outside").await });
+        drop(runtime);
+        drop(guard.expect("granted"));
+    });
+    until(&mut events, LockEventKind::Released, "outside").await;
+    outside.join().expect("no panic");
+    // In a runtime that is torn down around it.
+    let inside = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let guard = runtime.block_on(async {
+            let lock = client(address, "inside")
+                .await
+                .lock("inside")
+                .on_disconnect(OnDisconnect::Lease);
+            lock.await.expect("granted")
+        });
+        drop(runtime);
+        assert_eq!(guard.state(), State::Closed);
+    });
+    until(&mut events, LockEventKind::Released, "inside").await;
+    inside.join().expect("no panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_endpoint_is_used_where_one_is_dead() {
+    let address = serve().await;
+    let dead = TcpListener::bind("127.0.0.1:0")
+        .await
+        .and_then(|it| it.local_addr())
+        .expect("a port");
+    let endpoints = [format!("http://{dead}"), format!("http://{address}")];
+    let client = Client::builder()
+        .endpoints(endpoints)
+        .connect()
+        .await
+        .expect("the second answers");
+    assert!(client.health().await.expect("answered"));
+    let error = Client::connect(format!("http://{dead}"))
+        .await
+        .expect_err("nobody there");
+    assert!(error.is_unavailable() && error.has_no_side_effects() && error.is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_say_what_may_be_concluded() {
+    let address = serve().await;
+    let client = client(address, "me").await;
+    let error = client.lock("").await.expect_err("no key");
+    assert_eq!(error.reason(), "INVALID_KEY");
+    assert!(!error.is_retryable() && error.has_no_side_effects());
+    let error = client.try_lock("k").ttl(Duration::ZERO).await.expect_err("no ttl");
+    assert_eq!(error.reason(), "INVALID_TTL");
+    fn is_send<T: Send + 'static>(_: &T) {}
+    is_send(&client.lock("k").await.expect("granted"));
+}
