@@ -73,12 +73,14 @@ impl Shard {
             .line
             .iter(&self.tickets)
             .find(|(_, ticket)| !ticket.is_passed_by(self.now));
-        if let Some((_, head)) = head.filter(|(_, head)| key.admits(head.mode)) {
-            assert!(!head.connected(), "a head that could be granted waits");
-            assert!(
-                head.wait.away_until.is_some() && head.armed != Time::NEVER,
-                "an absent head is waited for"
-            );
+        let Some((_, head)) = head.filter(|_| key.bars.exclusive == 0) else {
+            return;
+        };
+        if head.connected() {
+            assert!(!key.admits(head.mode), "a head that could be granted waits");
+        } else {
+            let waited_for = head.wait.away_until.is_some() && head.armed != Time::NEVER;
+            assert!(waited_for, "an absent head is waited for");
         }
     }
 

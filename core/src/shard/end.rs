@@ -222,7 +222,13 @@ impl Shard {
         match (over, held) {
             (true, true) => self.lose_claim(slot, index, step),
             (true, false) => self.leave(slot, RefusedReason::Disconnected, step),
-            (false, _) => self.arm_ticket(slot, now),
+            (false, true) => self.arm_ticket(slot, now),
+            (false, false) => {
+                self.arm_ticket(slot, now);
+                // If it was waited for before, those behind it need not wait again.
+                let key = self.tickets[slot].key;
+                self.pump(key, false, step);
+            }
         }
     }
 
@@ -316,8 +322,15 @@ impl Shard {
         self.settle_key(key, false, step);
     }
 
+    /// A repeat of a hold that is over must not bring it back, whether or not a timer has fired (T1).
+    pub(super) fn end_overdue(&mut self, name: &Name, step: &mut Step<'_>) {
+        if let Some(&slot) = self.names.get(name) {
+            self.end_if_over(slot, step);
+        }
+    }
+
     /// At `now >= end` it is over, whether or not a timer has fired (T1).
-    fn end_if_over(&mut self, slot: Slot, step: &mut Step<'_>) -> bool {
+    pub(super) fn end_if_over(&mut self, slot: Slot, step: &mut Step<'_>) -> bool {
         match self.over_reason(slot, step.now) {
             Some(LostReason::NotAcked) => self.withdraw(slot, step),
             Some(reason) => self.end_lost(slot, reason, step),

@@ -33,19 +33,19 @@ impl Shard {
 
     /// The ticket to grant now, and those that it passes: heads that are away and were waited for (Q2). Starts the
     /// waiting for a head that is away, together with that for those away right behind it, so that a row of dead heads
-    /// costs one `away_wait`, not one each.
+    /// costs one `away_wait`, not one each. Nobody waits for a head while an exclusive hold bars all.
     fn next_grantable(&mut self, key: KeyIndex, now: Time) -> Option<(Slot, Vec<Slot>)> {
         let mut passed = Vec::new();
         let mut started = 0;
-        let mut cursor = self.keys[key].line.head();
+        let mut cursor = self.keys[key]
+            .line
+            .head()
+            .filter(|_| self.keys[key].bars.exclusive == 0);
         while let Some(slot) = cursor {
             let ticket = &mut self.tickets[slot];
-            if !self.keys[key].admits(ticket.mode) {
-                return None;
-            }
             // A try has no stream, and is there all the same.
             if ticket.connected() || self.fresh == Some(slot) {
-                return (started == 0).then_some((slot, passed));
+                return (started == 0 && self.keys[key].admits(ticket.mode)).then_some((slot, passed));
             }
             match ticket.wait.away_until {
                 None if started < self.config.batch_max => {
@@ -162,11 +162,11 @@ impl Shard {
         wait.passed_over += 1;
         if wait.passed_over >= 2 {
             self.keys[self.tickets[slot].key].line.remove(&mut self.tickets, slot);
-            self.to_tail(slot, step);
+            self.send_to_tail(slot, step);
         }
     }
 
-    fn to_tail(&mut self, slot: Slot, step: &mut Step<'_>) {
+    fn send_to_tail(&mut self, slot: Slot, step: &mut Step<'_>) {
         let order = self.next_number(step);
         let ticket = &mut self.tickets[slot];
         ticket.order = order;
@@ -180,6 +180,7 @@ impl Shard {
     pub(super) fn withdraw(&mut self, slot: Slot, step: &mut Step<'_>) {
         let ticket = &self.tickets[slot];
         let key = ticket.key;
+        assert!(ticket.claims.len() == 1, "a re-entry acknowledges");
         // Grace has an end; a LEASE claim without its stream has none, and nothing to come back within.
         let in_grace = |claim: &Claim| claim.away_end > step.now && claim.away_end != Time::NEVER;
         let may_return = !ticket.connected() && ticket.claims.iter().any(in_grace);
@@ -194,7 +195,7 @@ impl Shard {
         let wait = &mut self.tickets[slot].wait;
         wait.withdrawn += 1;
         if wait.withdrawn >= 2 {
-            self.to_tail(slot, step);
+            self.send_to_tail(slot, step);
         } else {
             self.keys[key].line.insert_by_order(&mut self.tickets, slot);
             self.touch(slot);

@@ -15,6 +15,7 @@ impl Shard {
     /// Answers with the ticket that the stream follows from now on; `None` where its last event was pushed already.
     pub(super) fn lock(&mut self, request: LockRequest, step: &mut Step<'_>) -> Result<Option<Number>, Refusal> {
         if let Some(name) = request_name(&request) {
+            self.end_overdue(&name, step);
             if let Some(&slot) = self.names.get(&name) {
                 self.attach(slot, &request, step)?;
                 return Ok(Some(self.tickets[slot].number));
@@ -66,6 +67,7 @@ impl Shard {
             obstacle,
         };
         if let Some(name) = request_name(&request) {
+            self.end_overdue(&name, step);
             if let Some(&slot) = self.names.get(&name) {
                 self.check_content(slot, &request)?;
                 return Ok(match self.tickets[slot].hold {
@@ -169,7 +171,7 @@ impl Shard {
         if request.attach_number < claim.attach_number {
             return Err(Refusal::Superseded);
         }
-        let record_changes = request.attach_number > claim.attach_number;
+        let mut record_changes = request.attach_number > claim.attach_number;
         claim.attach_number = request.attach_number;
         let before = core::mem::replace(&mut claim.stream, request.stream);
         let wished = core::mem::replace(&mut claim.events, request.events);
@@ -182,7 +184,7 @@ impl Shard {
                 hold.lease_end = hold.lease_end.max(now.after(ttl));
             }
             if request.stream.is_some_and(|stream| stream.kind == StreamKind::Plain) {
-                hold.ack_until = None;
+                record_changes |= hold.ack_until.take().is_some();
                 hold.outcome_up_to = None;
             }
         }
@@ -227,7 +229,11 @@ impl Shard {
             .holders
             .iter(&self.tickets)
             .find(|(_, ticket)| ticket.owner == request.owner);
-        let Some((slot, ticket)) = own else { return Ok(None) };
+        let Some((slot, _)) = own else { return Ok(None) };
+        if self.end_if_over(slot, step) {
+            return Ok(None);
+        }
+        let ticket = &self.tickets[slot];
         if request.same_owner == SameOwner::Refuse {
             let token = ticket.hold.as_ref().map(|hold| hold.token).unwrap_or_default();
             return Err(Refusal::LockBySelf { token });
@@ -246,6 +252,9 @@ impl Shard {
         ticket.claims.push(claim_of(request));
         if let Some(hold) = &mut ticket.hold {
             hold.lease_end = hold.lease_end.max(step.now.after(ttl));
+            // This claim's grant answers its request, so the hold is known to its owner (G3).
+            hold.ack_until = None;
+            hold.outcome_up_to = None;
         }
         if let Some(name) = request_name(request) {
             self.names.insert(name, slot);
