@@ -127,15 +127,19 @@ impl Shard {
         token
     }
 
-    /// G5: the outcome goes to the first grant among the tickets that were queued when it was given.
+    /// G5: the outcome goes to the first grant among the tickets that were queued when it was given; with the last of
+    /// the line it is forgotten.
     fn take_outcome(&mut self, key: KeyIndex, number: Number, step: &mut Step<'_>) -> (Outcome, Option<Number>) {
         let key = &mut self.keys[key];
-        match key.outcome.take_if(|(_, up_to)| number <= *up_to) {
-            Some((outcome, up_to)) => {
-                step.out.changes.push(Change::DeleteOutcome(key.name.clone()));
-                (outcome, Some(up_to))
-            }
-            None => (Outcome::default(), None),
+        let last = key.line.is_empty();
+        let Some((outcome, up_to)) = key.outcome.take_if(|(_, up_to)| last || number <= *up_to) else {
+            return (Outcome::default(), None);
+        };
+        step.out.changes.push(Change::DeleteOutcome(key.name.clone()));
+        if number <= up_to {
+            (outcome, Some(up_to))
+        } else {
+            (Outcome::default(), None)
         }
     }
 

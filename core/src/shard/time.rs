@@ -3,15 +3,15 @@
 use core::time::Duration;
 
 use crate::output::Event;
-use crate::shard::state::{KeyIndex, Slot};
+use crate::shard::state::{KeyIndex, Slot, Ticket};
 use crate::shard::{Shard, Step};
-use crate::types::{OnDisconnect, RefusedReason, Time};
+use crate::types::{Number, OnDisconnect, RefusedReason, Time};
 
-/// Whose deadline.
+/// Whose deadline. Of deadlines at one instant the older ticket's comes first, and keys come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// A ticket's: wait timeout, lease, grace, acknowledgement.
-    Ticket(Slot),
+    Ticket(Number, Slot),
     /// A key's: lock-delays and the sweep.
     Key(KeyIndex),
 }
@@ -28,7 +28,7 @@ impl Shard {
             }
             self.timers.pop_first();
             match timer {
-                Timer::Ticket(slot) => self.fire_ticket(slot, step),
+                Timer::Ticket(_, slot) => self.fire_ticket(slot, step),
                 Timer::Key(key) => self.fire_key(key, step),
             }
         }
@@ -64,7 +64,7 @@ impl Shard {
                 break;
             };
             cursor = Some(entry);
-            if let Timer::Ticket(slot) = entry.1 {
+            if let Timer::Ticket(_, slot) = entry.1 {
                 self.forgive_ticket(slot, now);
             }
         }
@@ -260,21 +260,22 @@ impl Shard {
     /// Sees to it that a timer fires no later than the ticket's next deadline. A later deadline leaves an earlier timer
     /// alone: it re-arms when it fires.
     pub(super) fn arm_ticket(&mut self, slot: Slot, now: Time) {
-        let deadline = self.ticket_deadline(slot, now);
-        let armed = self.tickets[slot].armed;
+        // Never in the past: a deadline that a step brings up late is not the server's delay (T1).
+        let deadline = self.ticket_deadline(slot, now).max(now);
+        let Ticket { armed, number, .. } = self.tickets[slot];
         if deadline < armed {
             if armed != Time::NEVER {
-                self.timers.remove(&(armed, Timer::Ticket(slot)));
+                self.timers.remove(&(armed, Timer::Ticket(number, slot)));
             }
-            self.timers.insert((deadline, Timer::Ticket(slot)));
+            self.timers.insert((deadline, Timer::Ticket(number, slot)));
             self.tickets[slot].armed = deadline;
         }
     }
 
     pub(super) fn disarm_ticket(&mut self, slot: Slot) {
-        let armed = self.tickets[slot].armed;
+        let Ticket { armed, number, .. } = self.tickets[slot];
         if armed != Time::NEVER {
-            self.timers.remove(&(armed, Timer::Ticket(slot)));
+            self.timers.remove(&(armed, Timer::Ticket(number, slot)));
             self.tickets[slot].armed = Time::NEVER;
         }
     }

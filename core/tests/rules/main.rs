@@ -1,7 +1,14 @@
 //! The rule book, tested from outside: scripts tell each rule's story, a naive model meets it in random steps.
 
-#![expect(clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
 
+mod model;
+mod naive;
 mod ops;
 mod wild;
 mod world;
@@ -11,14 +18,19 @@ use proptest::test_runner::{Config, RngSeed};
 /// So many cases from one seed, the same in each run: `PROPTEST_RNG_SEED=n` looks elsewhere, `PROPTEST_CASES=n` longer.
 /// A failure prints the shortest steps that show it.
 fn cases(cases: u32) -> Config {
-    let mut config = Config::default();
-    config.failure_persistence = None;
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = cases;
-    }
-    if config.rng_seed == RngSeed::Random {
-        config.rng_seed = RngSeed::Fixed(8476);
-    }
+    let environment = Config::default();
+    let config = Config {
+        failure_persistence: None,
+        cases: match std::env::var_os("PROPTEST_CASES") {
+            Some(_) => environment.cases,
+            None => cases,
+        },
+        rng_seed: match environment.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(8476),
+            seed => seed,
+        },
+        ..environment
+    };
     eprintln!("seed: {}, cases: {}", config.rng_seed, config.cases);
     config
 }

@@ -71,9 +71,18 @@ pub struct Ask {
 
 /// Steps that come at the deadlines, as a server's do.
 pub fn punctual() -> impl Strategy<Value = Op> {
+    steps(false)
+}
+
+/// Steps at any time, late ones too, and with every optional event.
+pub fn wild() -> impl Strategy<Value = Op> {
+    prop_oneof![9 => steps(true), 1 => (1..4_000_u16).prop_map(|millis| Op::Stall { millis })]
+}
+
+fn steps(events: bool) -> impl Strategy<Value = Op> {
     prop_oneof![
-        10 => ask().prop_map(Op::Lock),
-        2 => ask().prop_map(Op::Try),
+        10 => ask(events).prop_map(Op::Lock),
+        2 => ask(events).prop_map(Op::Try),
         4 => (0..6_usize, proptest::option::of(0..5_u8), weighted(9), weighted(6), any::<bool>()).prop_map(
             |(grant, id, right_owner, by_token, success)| Op::Unlock { grant, id, right_owner, by_token, success }
         ),
@@ -87,16 +96,11 @@ pub fn punctual() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Steps at any time, late ones too.
-pub fn wild() -> impl Strategy<Value = Op> {
-    prop_oneof![9 => punctual(), 1 => (1..4_000_u16).prop_map(|millis| Op::Stall { millis })]
-}
-
 fn weighted(of_ten: u32) -> impl Strategy<Value = bool> {
     (0..10_u32).prop_map(move |roll| roll < of_ten)
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn ask(events: bool) -> impl Strategy<Value = Ask> {
     let mode = prop_oneof![
         4 => Just(Mode::Exclusive),
         3 => Just(Mode::Shared),
@@ -127,7 +131,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         prop_oneof![3 => Just(0_u16), 1 => 100..2_000_u16],
         proptest::option::weighted(0.2, 500..5_000_u16),
     );
-    (who, mode, policy, same_owner, times, any::<bool>()).prop_map(|(who, mode, policy, same_owner, times, events)| {
+    (who, mode, policy, same_owner, times).prop_map(move |(who, mode, policy, same_owner, times)| {
         let (key, owner, id, attach, only, kind) = who;
         let (ttl, wait, delay, max_hold) = times;
         // A wait of a few milliseconds is made a try.

@@ -178,10 +178,10 @@ impl World {
                         None => assert!(deleted.contains(&ticket), "a grant that no record knows"),
                     }
                 }
-                Event::Lost { .. } | Event::Refused { .. } | Event::Unlocked if ticket != 0 => {
-                    if !self.records.tickets.iter().any(|record| record.ticket == ticket) {
-                        self.ended.insert(ticket);
-                    }
+                Event::Lost { .. } | Event::Refused { .. } | Event::Unlocked
+                    if ticket != 0 && !self.records.tickets.iter().any(|record| record.ticket == ticket) =>
+                {
+                    self.ended.insert(ticket);
                 }
                 _ => {}
             }
