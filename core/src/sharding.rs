@@ -39,6 +39,8 @@ impl ShardCount {
 
 #[cfg(test)]
 mod tests {
+    use alloc::{format, vec};
+
     use super::{ShardCount, fnv1a32};
 
     /// The published vectors of FNV-1a-32.
@@ -62,6 +64,44 @@ mod tests {
         }
         for count in [0, 3, 31, 33, 1000, 1025, 2048, u32::MAX] {
             assert_eq!(ShardCount::new(count), None, "{count}");
+        }
+    }
+
+    /// 100,000 image digests spread evenly: no shard has more than 1.3 times the mean, and the differences are chance.
+    #[test]
+    fn spreads_digests_evenly() {
+        let mut state = 0_u64;
+        let mut word = || {
+            // The generator is Steele, Lea and Flood's SplitMix64 ("Fast splittable pseudorandom number generators").
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut word = state;
+            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            word ^ (word >> 31)
+        };
+        for count in [8, 32, 128, 256] {
+            let shards = ShardCount::new(count).expect("a power of two");
+            let mut loads = vec![0_u32; count as usize];
+            for _ in 0..100_000 {
+                let digest = format!("sha256:{:016x}{:016x}{:016x}{:016x}", word(), word(), word(), word());
+                if let Some(load) = loads.get_mut(shards.shard_of(&digest) as usize) {
+                    *load += 1;
+                }
+            }
+            let mean = 100_000.0 / f64::from(count);
+            let highest = f64::from(loads.iter().copied().max().unwrap_or_default());
+            assert!(
+                highest <= 1.3 * mean,
+                "{count} shards: {highest} on one, {mean} on the mean one"
+            );
+            let chi_square: f64 = loads.iter().map(|load| (f64::from(*load) - mean).powi(2) / mean).sum();
+            // Mean and variance of the chi-square distribution are its degrees of freedom and twice that.
+            let freedom = f64::from(count - 1);
+            let bound = freedom + 4.0 * (2.0 * freedom).sqrt();
+            assert!(
+                chi_square < bound,
+                "{count} shards: chi-square {chi_square}, expected below {bound}"
+            );
         }
     }
 }

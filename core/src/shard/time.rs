@@ -244,7 +244,8 @@ impl Shard {
     /// The line has changed: those who wished for it are told soon, and never more often than the interval allows.
     pub(super) fn wish_sweep(&mut self, key: KeyIndex, now: Time) {
         let state = &mut self.keys[key];
-        if state.update_wishes == 0 || state.sweep_at.is_some() {
+        // Without a line there is nothing to tell, and the first who waits is told of at once.
+        if state.update_wishes == 0 || state.line.is_empty() || state.sweep_at.is_some() {
             return;
         }
         let earliest = state.swept_at.map_or(now, |at| at.after(self.config.sweep_interval));

@@ -10,6 +10,7 @@
 mod model;
 mod naive;
 mod ops;
+mod script;
 mod wild;
 mod world;
 

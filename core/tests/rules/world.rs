@@ -147,7 +147,7 @@ impl World {
         );
     }
 
-    fn settle(&mut self, mut out: Output) -> Vec<Push> {
+    pub fn settle(&mut self, mut out: Output) -> Vec<Push> {
         let mut deleted = BTreeSet::new();
         for change in out.changes.drain(..) {
             if let Change::DeleteTicket(ticket) = &change {
