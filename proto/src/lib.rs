@@ -7,7 +7,12 @@
 pub mod codec;
 
 /// The generated code.
-#[expect(unused_qualifications, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+#[expect(
+    unused_qualifications,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
 pub mod v1 {
     tonic::include_proto!("ticketlock.v1");
 }
