@@ -228,6 +228,7 @@ pub(crate) fn lock_info(wire: v1::LockInfo) -> LockInfo {
         key: wire.key,
         holders: wire.holders.into_iter().map(|it| holder(it, capacity)).collect(),
         waiters: wire.waiters.into_iter().map(|it| waiter(it, capacity)).collect(),
+        holders_total: wire.holders_total,
         waiters_total: wire.waiters_total,
         capacity,
         lock_delay_left: wire.lock_delay_left.map(duration).filter(|it| !it.is_zero()),

@@ -362,8 +362,10 @@ pub struct Waiter {
 pub struct LockInfo {
     /// The key.
     pub key: String,
-    /// Holders, by token.
+    /// Holders, by token; the server caps how many it tells.
     pub holders: Vec<Holder>,
+    /// How many hold in all.
+    pub holders_total: u64,
     /// Waiters in order; the server caps how many it tells.
     pub waiters: Vec<Waiter>,
     /// How many wait in all.

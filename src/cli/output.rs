@@ -106,6 +106,7 @@ pub fn info_json(info: &LockInfo) -> Value {
         "key": info.key,
         "holders": info.holders.iter().map(holder_json).collect::<Vec<_>>(),
         "waiters": info.waiters.iter().map(waiter_json).collect::<Vec<_>>(),
+        "holders_total": info.holders_total,
         "waiters_total": info.waiters_total,
         "capacity": info.capacity,
         "lock_delay_left_ms": info.lock_delay_left.map(ms),

@@ -117,9 +117,15 @@ pub async fn show(args: Show) -> anyhow::Result<ExitCode> {
         ]);
     }
     write!(stdout, "{}", table(&rows))?;
-    let hidden = info.waiters_total.saturating_sub(u64::try_from(info.waiters.len())?);
-    if hidden > 0 {
-        writeln!(stdout, "and {hidden} more in line")?;
+    let shown = [
+        (info.holders_total, info.holders.len(), "hold"),
+        (info.waiters_total, info.waiters.len(), "wait"),
+    ];
+    for (total, shown, verb) in shown {
+        let hidden = total.saturating_sub(u64::try_from(shown)?);
+        if hidden > 0 {
+            writeln!(stdout, "and {hidden} more {verb}")?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -162,11 +162,12 @@ pub fn force_response(reply: &ForceReply) -> v1::ForceUnlockResponse {
 }
 
 /// A key's state, in at most `bytes_max`: the last waiters are left out first (`waiters_total` tells how many there
-/// are), then the latest holders.
+/// are), then the latest holders (`holders_total`).
 #[must_use]
 pub fn lock_info(view: KeyView, bytes_max: usize) -> v1::LockInfo {
     let mut info = v1::LockInfo {
         key: view.key.to_string(),
+        holders_total: view.holders.len() as u64,
         holders: view.holders.into_iter().map(holder).collect(),
         waiters: view.waiters.into_iter().map(waiter).collect(),
         waiters_total: view.waiters_total,

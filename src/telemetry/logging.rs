@@ -1,5 +1,7 @@
 //! The log: to standard error, as text or as JSON, filtered by level and module.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 /// How lines look.
@@ -28,6 +30,7 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), LoggingError> {
     let filter = EnvFilter::try_new(filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let done = match format {
         LogFormat::Text => builder.try_init(),
