@@ -1,5 +1,5 @@
 # run: a server, release build. test: everything, installs what it needs. verify: checks, writes nothing.
-# fix: what can be mended by a tool. bench: the benches of the core.
+# fix: what can be mended by a tool. bench: the benches of the core, with their bounds.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
