@@ -5,17 +5,17 @@ cd "$(dirname "$0")/.."
 
 cargo bench --locked -p ticketlock-core --bench rules -- "$@"
 
-program=$(cargo bench --locked -p ticketlock-core --bench hand_offs --no-run 2>&1 | sed -n 's/.*(\(.*hand_offs-[0-9a-f]*\)).*/\1/p')
+program=$(cargo bench --locked -p ticketlock-core --bench rules --no-run 2>&1 | sed -n 's/.*(\(.*rules-[0-9a-f]*\)).*/\1/p')
 
 # instructions WAITERS ROUNDS: of the whole program, counted by callgrind.
 instructions() {
-  valgrind --tool=callgrind --callgrind-out-file=/dev/null "$program" "$1" "$2" 2>&1 >/dev/null |
+  valgrind --tool=callgrind --callgrind-out-file=/dev/null "$program" hand-offs "$1" "$2" 2>&1 >/dev/null |
     sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
 
 # time WAITERS: nanoseconds per hand-off, the least of five runs, for the machine may be busy.
 nanoseconds() {
-  for _ in 1 2 3 4 5; do "$program" "$1" 200000; done | sort -n | head -1
+  for _ in 1 2 3 4 5; do "$program" hand-offs "$1" 200000; done | sort -n | head -1
 }
 
 printf '\n%10s %24s %18s\n' waiters instructions/hand-off ns/hand-off
