@@ -19,10 +19,11 @@ pub enum Command {
     TryLock(Box<LockRequest>),
     /// End a hold or a wait. Answered by [`Reply::Unlock`].
     Unlock(Unlock),
-    /// Extend a hold. Answered by [`Reply::Renew`].
+    /// Extend a hold; it names the token, so it acknowledges the grant. Answered by [`Reply::Renew`].
     Renew(Renew),
-    /// A session acknowledges a grant. Answered by [`Reply::Renew`].
-    Ack(Renew),
+    /// A heartbeat extends a hold that it does not name: a grant that waits for its acknowledgement goes on waiting
+    /// (G3). Answered by [`Reply::Renew`].
+    Refresh(Renew),
     /// A stream has ended. Answered by [`Reply::Done`]; a stream that was superseded changes nothing.
     Detach {
         /// The key.

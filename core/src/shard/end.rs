@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use crate::command::{ForceReply, Refusal, Renew, Unlock, UnlockReply};
 use crate::output::{Event, HappeningKind};
 use crate::record::{Change, End, EndRecord};
-use crate::shard::state::{Claim, Ghost, KeyIndex, Name, Slot};
+use crate::shard::state::{Claim, Ghost, Hold, KeyIndex, Name, Slot};
 use crate::shard::{Shard, Step};
 use crate::types::{
     DetachCause, LostReason, Number, OnDisconnect, Outcome, OutcomeStatus, RefusedReason, RequestId, StreamId,
@@ -118,13 +118,18 @@ impl Shard {
         claim
     }
 
-    /// Answers with the lease left, or `None` where it is not held by this owner under this token.
-    pub(super) fn renew(&mut self, renew: &Renew, step: &mut Step<'_>) -> Option<core::time::Duration> {
+    /// Answers with the lease left, or `None` where it is not held by this owner under this token. `names`: the client
+    /// named the token, which acknowledges; else an unacknowledged grant is left alone.
+    pub(super) fn renew(&mut self, renew: &Renew, names: bool, step: &mut Step<'_>) -> Option<core::time::Duration> {
         let slot = self.find_hold(&renew.key, renew.token)?;
         if self.tickets[slot].owner != renew.owner || self.end_if_over(slot, step) {
             return None;
         }
         let now = step.now;
+        let unacked = |hold: &Hold| hold.ack_until.is_some();
+        if !names && self.tickets[slot].hold.as_ref().is_some_and(unacked) {
+            return None;
+        }
         let ticket = &mut self.tickets[slot];
         let longer = renew.ttl.filter(|ttl| *ttl != ticket.ttl);
         if let Some(ttl) = longer {

@@ -121,7 +121,8 @@ impl Shard {
             Command::Lock(request) => Reply::Lock(self.lock(*request, &mut step)),
             Command::TryLock(request) => Reply::TryLock(self.try_lock(*request, &mut step)),
             Command::Unlock(unlock) => Reply::Unlock(self.unlock(unlock, &mut step)),
-            Command::Renew(renew) | Command::Ack(renew) => Reply::Renew(self.renew(&renew, &mut step)),
+            Command::Renew(renew) => Reply::Renew(self.renew(&renew, true, &mut step)),
+            Command::Refresh(renew) => Reply::Renew(self.renew(&renew, false, &mut step)),
             Command::Detach {
                 key,
                 ticket,

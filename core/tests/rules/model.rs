@@ -99,9 +99,9 @@ impl Pair {
                 let grant = grant(unlock.token);
                 self.naive.unlock(unlock, grant)
             }
-            Command::Renew(renew) | Command::Ack(renew) => {
+            Command::Renew(renew) | Command::Refresh(renew) => {
                 let grant = self.tokens[&renew.token];
-                self.naive.renew(renew, grant)
+                self.naive.renew(renew, grant, matches!(command, Command::Renew(_)))
             }
             Command::Detach { stream, cause, .. } => self.naive.detach(*stream, *cause),
             Command::ForceUnlock {

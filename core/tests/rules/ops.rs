@@ -32,7 +32,7 @@ pub enum Op {
     Renew {
         grant: usize,
         ttl: Option<u16>,
-        ack: bool,
+        beat: bool,
     },
     Detach {
         stream: usize,
@@ -87,7 +87,7 @@ fn steps(events: bool) -> impl Strategy<Value = Op> {
             |(grant, id, right_owner, by_token, success)| Op::Unlock { grant, id, right_owner, by_token, success }
         ),
         3 => (0..6_usize, proptest::option::of(500..5_000_u16), any::<bool>())
-            .prop_map(|(grant, ttl, ack)| Op::Renew { grant, ttl, ack }),
+            .prop_map(|(grant, ttl, beat)| Op::Renew { grant, ttl, beat }),
         4 => (0..8_usize, prop_oneof![Just(DetachCause::Ended), Just(DetachCause::Silent)])
             .prop_map(|(stream, cause)| Op::Detach { stream, cause }),
         1 => (0..6_usize).prop_map(|grant| Op::Force { grant }),
@@ -266,7 +266,11 @@ impl Op {
                     },
                 })
             }
-            Self::Renew { grant: index, ttl, ack } => {
+            Self::Renew {
+                grant: index,
+                ttl,
+                beat,
+            } => {
                 let grant = grant(*index)?;
                 let renew = Renew {
                     key: grant.key,
@@ -274,8 +278,8 @@ impl Op {
                     token: grant.token,
                     ttl: ttl.map(|ttl| Duration::from_millis(u64::from(ttl)) + Duration::from_nanos(salt * 8 + 6)),
                 };
-                if *ack {
-                    Command::Ack(renew)
+                if *beat {
+                    Command::Refresh(renew)
                 } else {
                     Command::Renew(renew)
                 }

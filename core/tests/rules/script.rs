@@ -154,15 +154,15 @@ impl Stage {
                 request_id: options.number("id").map(|id| request_id(id as u8)),
                 outcome: outcome(&options),
             }),
-            "renew" | "ack" => {
+            "renew" | "ack" | "beat" => {
                 let renew = Renew {
                     key,
                     owner: Arc::from(name),
                     token: options.number("token").unwrap(),
                     ttl: options.duration("ttl"),
                 };
-                if verb == "ack" {
-                    Command::Ack(renew)
+                if verb == "beat" {
+                    Command::Refresh(renew)
                 } else {
                     Command::Renew(renew)
                 }

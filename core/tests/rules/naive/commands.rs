@@ -311,7 +311,8 @@ impl Naive {
         }
     }
 
-    pub fn renew(&mut self, renew: &Renew, grant: usize) -> Answer {
+    /// `names`: the client named the hold, which acknowledges it.
+    pub fn renew(&mut self, renew: &Renew, grant: usize, names: bool) -> Answer {
         let Some(at) = self
             .held(&renew.key, grant)
             .filter(|at| self.tickets[*at].owner == renew.owner)
@@ -323,6 +324,9 @@ impl Naive {
         }
         let now = self.now;
         let ticket = &mut self.tickets[at];
+        if !names && ticket.hold.as_ref().unwrap().ack.is_some() {
+            return Answer::Renewed(None);
+        }
         if let Some(ttl) = renew.ttl {
             ticket.ttl = ttl;
             if let [claim] = ticket.claims.as_mut_slice() {
