@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["ticketlock/v1/lock.proto", "ticketlock/v1/admin.proto"];
-    for file in files {
-        println!("cargo:rerun-if-changed={file}");
-    }
+    let files = ["ticketlock/v1/service.proto", "ticketlock/v1/admin.proto"];
+    println!("cargo:rerun-if-changed=ticketlock");
     // `protox::compile` keeps the imported files too: reflection must resolve google.protobuf.Duration.
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

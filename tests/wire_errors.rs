@@ -20,7 +20,7 @@ use ticketlock_proto::v1::lock_response::Event;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// What these tests provoke. The rest cannot occur yet, or only by the stack's own limits: see `PENDING`.
+/// What these tests and those of sessions provoke. The rest cannot occur yet, or only by the stack's own limits: see `PENDING`.
 const PROVOKED: &[ErrorReason] = &[
     ErrorReason::InvalidKey,
     ErrorReason::InvalidOwner,
@@ -41,6 +41,7 @@ const PROVOKED: &[ErrorReason] = &[
     ErrorReason::InvalidItems,
     ErrorReason::InvalidPage,
     ErrorReason::InvalidPrefix,
+    ErrorReason::InvalidSession,
     ErrorReason::InvalidReason,
     ErrorReason::MalformedRequest,
     ErrorReason::LockBySelf,

@@ -1,7 +1,7 @@
 """Runs a command under a lock, with nothing but stubs that grpcio-tools generated from the API.
 
     pip install grpcio grpcio-tools
-    python -m grpc_tools.protoc -I proto --python_out=stubs --grpc_python_out=stubs proto/ticketlock/v1/lock.proto
+    python -m grpc_tools.protoc -I proto --python_out=stubs --grpc_python_out=stubs proto/ticketlock/v1/*.proto
     PYTHONPATH=stubs python examples/python/lock.py 127.0.0.1:8476 backup -- sh -c 'echo "token $TICKETLOCK_FENCING_TOKEN"'
 
 The stream is the lock: while it is open the server renews the lease, and when this process dies the lock passes on.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import grpc
-from ticketlock.v1 import lock_pb2, lock_pb2_grpc
+from ticketlock.v1 import lock_pb2, service_pb2_grpc
 
 
 def main(address, key, command):
@@ -20,7 +20,7 @@ def main(address, key, command):
     # One id per logical request: a retry carries the same one, and a waiter can be cancelled by it.
     request = lock_pb2.LockRequest(key=key, owner=owner, request_id=os.urandom(16))
     with grpc.insecure_channel(address) as channel:
-        locks = lock_pb2_grpc.LockServiceStub(channel)
+        locks = service_pb2_grpc.LockServiceStub(channel)
         events = locks.Lock(request)
         for event in events:
             kind = event.WhichOneof("event")

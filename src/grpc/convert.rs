@@ -20,6 +20,15 @@ const NUMBER_END: Number = 1 << 53;
 
 /// A `Lock` request, checked.
 pub fn lock_request(request: v1::LockRequest, limits: &Limits) -> Result<command::LockRequest, Failure> {
+    lock_request_of(owner(&request.owner, limits)?, request, limits)
+}
+
+/// The same of a known owner.
+pub fn lock_request_of(
+    owner: Arc<str>,
+    request: v1::LockRequest,
+    limits: &Limits,
+) -> Result<command::LockRequest, Failure> {
     if request.detect_deadlock {
         let problem = "deadlock detection is not there yet";
         return Err(Failure::field(ErrorReason::Unimplemented, "detect_deadlock", problem));
@@ -29,7 +38,7 @@ pub fn lock_request(request: v1::LockRequest, limits: &Limits) -> Result<command
     let events = request.events.unwrap_or_default();
     Ok(command::LockRequest {
         key: key(&request.key, limits)?,
-        owner: owner(&request.owner, limits)?,
+        owner,
         request_id: request_id(&request.request_id)?,
         attach_number: attach.number,
         attach_only,
@@ -73,8 +82,12 @@ pub fn try_lock_request(request: v1::TryLockRequest, limits: &Limits) -> Result<
 
 /// An `Unlock` request, checked: it names a token, a request, or both.
 pub fn unlock_request(request: v1::UnlockRequest, limits: &Limits) -> Result<Unlock, Failure> {
+    unlock_request_of(owner(&request.owner, limits)?, request, limits)
+}
+
+/// The same of a known owner.
+pub fn unlock_request_of(owner: Arc<str>, request: v1::UnlockRequest, limits: &Limits) -> Result<Unlock, Failure> {
     let key = key(&request.key, limits)?;
-    let owner = owner(&request.owner, limits)?;
     let request_id = request_id(&request.request_id)?;
     let token = match (request.fencing_token, request_id) {
         (0, None) => {
@@ -109,20 +122,23 @@ pub fn renew_request(request: v1::RenewRequest, limits: &Limits) -> Result<Vec<R
         let problem = format!("{count} items, the limit is 1 to {}", limits.page_max);
         return Err(Failure::field(ErrorReason::InvalidItems, "items", problem).with("limit", limits.page_max));
     }
-    let check = |item: v1::RenewItem| {
-        let key = key(&item.key, limits)?;
-        let token = token("items.fencing_token", item.fencing_token)?;
-        Ok(match ttl(item.ttl.as_ref(), limits) {
-            Ok(ttl) => RenewItem::Checked(Renew {
-                key,
-                owner: Arc::clone(&owner),
-                token,
-                ttl,
-            }),
-            Err(_) => RenewItem::InvalidTtl,
-        })
-    };
-    request.items.into_iter().map(check).collect()
+    let items = request.items.iter();
+    items.map(|item| renew_item(&owner, item, limits)).collect()
+}
+
+/// One hold to extend, checked.
+pub fn renew_item(owner: &Arc<str>, item: &v1::RenewItem, limits: &Limits) -> Result<RenewItem, Failure> {
+    let key = key(&item.key, limits)?;
+    let token = token("items.fencing_token", item.fencing_token)?;
+    Ok(match ttl(item.ttl.as_ref(), limits) {
+        Ok(ttl) => RenewItem::Checked(Renew {
+            key,
+            owner: Arc::clone(owner),
+            token,
+            ttl,
+        }),
+        Err(_) => RenewItem::InvalidTtl,
+    })
 }
 
 /// A `ForceUnlock`, checked.

@@ -4,26 +4,31 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use ticketlock_core::command::TryReply;
-use ticketlock_core::types::OutcomeStatus;
+use ticketlock_core::output::KeyView;
+use ticketlock_core::types::{Outcome, OutcomeStatus};
 use ticketlock_proto::v1;
 use ticketlock_proto::v1::lock_service_server::LockService;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, RenewItem};
 use super::io::{Connection, Peer};
+use super::session::SessionEvents;
 use super::status::{ErrorReason, Failure};
 use super::streams::{LockEvents, Seat, WatchEvents};
 use super::view;
 use crate::config::Limits;
-use crate::service::{DetachProbe, Service};
+use crate::service::{DetachProbe, Service, ServiceError};
 use crate::telemetry::{Renewal, Telemetry};
 
 /// Keys that are asked for at once while a page is filled, at most.
 const CHUNK: usize = 64;
 /// Waiters that are asked for at once while a page is filled, about.
-const CHUNK_WAITERS: usize = 4_096;
+pub(super) const CHUNK_WAITERS: usize = 4_096;
 /// Room in a reply for what stands beside the keys.
-const REPLY_FRAME: usize = 4_096;
+pub(super) const REPLY_FRAME: usize = 4_096;
+
+/// Waiters per key of a page where nothing was asked for.
+pub(super) const WAITERS_DEFAULT: usize = 10;
 
 /// The locks' side of the API.
 pub struct Locks {
@@ -136,23 +141,11 @@ impl Locks {
         };
         let waiters_limit = convert::page("waiters_limit", request.waiters_limit, limits.page_default, limits)?;
         let state = self.service.get(&key, waiters_limit).await?;
-        let held_by_caller = caller.is_some_and(|caller| state.holders.iter().any(|holder| holder.owner == caller));
-        let success = |outcome: &ticketlock_core::types::Outcome| outcome.status == OutcomeStatus::Success;
-        Ok(v1::GetLockResponse {
-            held: !state.holders.is_empty(),
-            held_by_caller,
-            completed: state.pending_outcome.as_ref().is_some_and(success),
-            lock: Some(view::lock_info(
-                state,
-                limits.reply_bytes_max.saturating_sub(REPLY_FRAME),
-            )),
-        })
+        Ok(get_response(state, caller.as_deref(), limits))
     }
 
     /// A page of keys: as many as were asked for, or as fit into a reply.
     async fn page(&self, request: v1::ListLocksRequest) -> Result<v1::ListLocksResponse, Failure> {
-        /// Waiters per key where nothing was asked for.
-        const WAITERS_DEFAULT: usize = 10;
         let limits = self.limits();
         let prefix = convert::prefix(&request.prefix, limits)?;
         let page_size = convert::page("page_size", request.page_size, limits.page_default, limits)?;
@@ -186,6 +179,25 @@ impl Locks {
         }
     }
 
+    /// A session and its stream.
+    fn converse(&self, request: Request<Streaming<v1::SessionRequest>>) -> Result<SessionEvents, Failure> {
+        let connection = connection(&request)?;
+        let seat = Seat::for_session(&connection, &self.telemetry, self.limits())?;
+        if self.service.is_draining() {
+            return Err(ServiceError::Draining.into());
+        }
+        let probe: DetachProbe = Arc::new(move || connection.cause());
+        let (service, telemetry) = (self.service.clone(), Arc::clone(&self.telemetry));
+        let session = service.session(probe);
+        Ok(SessionEvents::new(
+            request.into_inner(),
+            session,
+            service,
+            telemetry,
+            seat,
+        ))
+    }
+
     /// A watch and its stream.
     fn follow(&self, request: &Request<v1::WatchLocksRequest>) -> Result<WatchEvents, Failure> {
         let limits = self.limits();
@@ -193,6 +205,20 @@ impl Locks {
         let seat = Seat::for_watch(&connection(request)?, &self.telemetry, limits)?;
         let bytes_max = limits.reply_bytes_max.saturating_sub(REPLY_FRAME);
         Ok(WatchEvents::new(self.service.watch(prefix)?, seat, bytes_max))
+    }
+}
+
+/// One key's state for a caller.
+pub(super) fn get_response(state: KeyView, caller: Option<&str>, limits: &Limits) -> v1::GetLockResponse {
+    let success = |outcome: &Outcome| outcome.status == OutcomeStatus::Success;
+    v1::GetLockResponse {
+        held: !state.holders.is_empty(),
+        held_by_caller: caller.is_some_and(|caller| state.holders.iter().any(|holder| *holder.owner == *caller)),
+        completed: state.pending_outcome.as_ref().is_some_and(success),
+        lock: Some(view::lock_info(
+            state,
+            limits.reply_bytes_max.saturating_sub(REPLY_FRAME),
+        )),
     }
 }
 
@@ -206,6 +232,7 @@ fn connection<T>(request: &Request<T>) -> Result<Arc<Connection>, Failure> {
 impl LockService for Locks {
     type LockStream = LockEvents;
     type WatchLocksStream = WatchEvents;
+    type SessionStream = SessionEvents;
 
     async fn lock(&self, request: Request<v1::LockRequest>) -> Result<Response<LockEvents>, Status> {
         self.answer(self.take_ticket(request).await)
@@ -213,6 +240,13 @@ impl LockService for Locks {
 
     async fn try_lock(&self, request: Request<v1::TryLockRequest>) -> Result<Response<v1::TryLockResponse>, Status> {
         self.answer(self.try_once(request.into_inner()).await)
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<SessionEvents>, Status> {
+        self.answer(self.converse(request))
     }
 
     async fn unlock(&self, request: Request<v1::UnlockRequest>) -> Result<Response<v1::UnlockResponse>, Status> {

@@ -62,6 +62,7 @@ reasons! {
     InvalidItems, "INVALID_ITEMS", InvalidArgument, "There are no items, or too many.";
     InvalidPage, "INVALID_PAGE", InvalidArgument, "A page size, a waiters limit or a page token is out of range.";
     InvalidPrefix, "INVALID_PREFIX", InvalidArgument, "The prefix is longer than a key or holds control characters.";
+    InvalidSession, "INVALID_SESSION", InvalidArgument, "A session's message breaks its order: Hello, numbers, ids, calls.";
     InvalidReason, "INVALID_REASON", InvalidArgument, "An operator's name or reason is missing or too long.";
     MalformedRequest, "MALFORMED_REQUEST", InvalidArgument, "The bytes are no valid message of this call.";
     LockBySelf, "LOCK_BY_SELF", AlreadyExists, "The owner holds the key already, and asked to be refused then.";

@@ -51,6 +51,15 @@ impl Seat {
         Self::take(connection, telemetry, limits, Rpc::WatchLocks, Standing::None)
     }
 
+    /// For a `Session`.
+    pub fn for_session(
+        connection: &Arc<Connection>,
+        telemetry: &Arc<Telemetry>,
+        limits: &Limits,
+    ) -> Result<Self, Failure> {
+        Self::take(connection, telemetry, limits, Rpc::Session, Standing::None)
+    }
+
     /// For a `Lock`, whose ticket waits at first.
     pub fn for_lock(
         connection: &Arc<Connection>,
@@ -162,7 +171,7 @@ impl LockEvents {
 
     /// Looks at an event on its way out.
     fn note(&mut self, item: &LockItem) {
-        let LockItem::Event { ticket, event } = item else {
+        let LockItem::Event { ticket, event, .. } = item else {
             return;
         };
         match event {

@@ -20,7 +20,7 @@ pub fn lock_event(item: LockItem) -> Option<WireEvent> {
         LockItem::Draining { left } => {
             return Some(WireEvent::ServerDraining(v1::ServerDraining { time_left: span(left) }));
         }
-        LockItem::Event { ticket, event } => (ticket, event),
+        LockItem::Event { ticket, event, .. } => (ticket, event),
     };
     Some(match event {
         Event::Queued(place) => WireEvent::Queued(queued(ticket, &place)),
@@ -34,7 +34,8 @@ pub fn lock_event(item: LockItem) -> Option<WireEvent> {
 }
 
 /// A place in line.
-fn queued(ticket: Number, place: &Queued) -> v1::Queued {
+#[must_use]
+pub fn queued(ticket: Number, place: &Queued) -> v1::Queued {
     let reason = match place.reason {
         WaitReason::Held => v1::WaitReason::Held,
         WaitReason::Queue => v1::WaitReason::Queue,
@@ -65,7 +66,8 @@ pub fn granted(grant: Granted) -> v1::Granted {
 }
 
 /// The end of a hold.
-fn lost(token: Number, reason: &LostReason) -> v1::Lost {
+#[must_use]
+pub fn lost(token: Number, reason: &LostReason) -> v1::Lost {
     let (by, message) = match reason {
         LostReason::Revoked { by, message } => (by.to_string(), message.to_string()),
         _ => Default::default(),
@@ -294,11 +296,8 @@ fn metadata(entries: &Metadata) -> std::collections::HashMap<String, String> {
 }
 
 /// A length of time, as messages hold it.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "message fields of this type are optional in the generated code"
-)]
-fn span(value: Duration) -> Option<prost_types::Duration> {
+#[must_use]
+pub fn span(value: Duration) -> Option<prost_types::Duration> {
     Some(wire_span(value))
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ticketlock_core::types::Time;
 
 use super::error::ServiceError;
+use super::inbox::Answer;
 use super::outbox::Outbox;
 use super::runtime::Runtime;
 use super::take;
@@ -28,9 +29,15 @@ pub(super) async fn shutdown(runtime: &Arc<Runtime>, within: Duration) {
     for outbox in streams(runtime) {
         outbox.drain(streams_end.since(now));
     }
+    for inbox in &runtime.sessions {
+        inbox.answer(0, Answer::Draining(streams_end.since(now)));
+    }
     until_gone(runtime, streams_end).await;
     for outbox in streams(runtime) {
         outbox.stop();
+    }
+    for inbox in &runtime.sessions {
+        inbox.stop();
     }
     for slot in &runtime.slots {
         for watcher in &slot.state.lock().watchers {

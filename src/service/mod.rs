@@ -13,10 +13,12 @@ pub mod clock;
 mod drain;
 pub mod error;
 pub mod ids;
+mod inbox;
 mod list;
 pub mod observer;
 mod outbox;
 mod runtime;
+mod session;
 mod slot;
 mod stream;
 mod take;
@@ -39,8 +41,10 @@ use crate::store::Store;
 pub use clock::{Clock, unix_seconds};
 pub use error::ServiceError;
 pub use ids::IdSource;
+pub use inbox::Answer;
 pub use observer::{NoObserver, Observer};
 pub use outbox::LockItem;
+pub use session::{Session, SessionItem};
 pub use stream::{DetachProbe, LockStream};
 pub use watch::{WatchEvent, WatchKind, WatchStream};
 
@@ -97,6 +101,7 @@ impl Service {
             Arc::clone(&key),
             request.request_id,
             request.events,
+            None,
         ));
         // Order (Q3): the guard exists before the command is applied.
         let guard = LockStream::register(runtime, &outbox, probe);

@@ -1,5 +1,6 @@
 //! What waits to be read by the owner of one lock stream.
 //!
+//! A lock on a session has one like any other; it reports to the session's [`Inbox`] instead of waking a reader.
 //! A shard puts events in while it is locked and never waits; the stream's task takes them out at its own pace. It
 //! knows nothing of shards and stores.
 
@@ -13,6 +14,7 @@ use ticketlock_core::shard::Reattach;
 use ticketlock_core::types::{DetachCause, EventOptions, Number, RequestId, Stream};
 
 use super::error::ServiceError;
+use super::inbox::Inbox;
 use crate::sync::Mutex;
 
 /// What a lock stream yields.
@@ -24,6 +26,8 @@ pub enum LockItem {
         ticket: Number,
         /// What.
         event: Event,
+        /// On a session: the number of the latest message that was received from the client by then (T2).
+        as_of: u64,
     },
     /// The server is about to stop.
     Draining {
@@ -44,8 +48,18 @@ pub(super) struct Outbox {
     request_id: Option<RequestId>,
     /// Its optional events.
     events: EventOptions,
+    /// Where it reports that there is something to read; `None`: it is read by itself.
+    home: Option<Home>,
     /// What changes.
     content: Mutex<Content>,
+}
+
+/// The session that an outbox belongs to.
+pub(super) struct Home {
+    /// Told when there is something to read.
+    pub(super) inbox: Arc<Inbox>,
+    /// Under this name.
+    pub(super) call: u64,
 }
 
 /// What changes in an outbox.
@@ -59,8 +73,10 @@ struct Content {
     ticket: Option<Number>,
     /// The answer to its `Lock` was committed and told: it has a claim to be re-attached.
     confirmed: bool,
-    /// What was told last says that it holds.
-    holds: bool,
+    /// What was told last says that it holds, under this token.
+    holds: Option<Number>,
+    /// Its session knows that there is something to read.
+    listed: bool,
     /// Its last event is in `items` or was read: there is nothing to detach any more.
     complete: bool,
     /// The service ends it with this error once `items` are read.
@@ -81,6 +97,7 @@ impl Outbox {
         key: Arc<str>,
         request_id: Option<RequestId>,
         events: EventOptions,
+        home: Option<Home>,
     ) -> Self {
         Self {
             stream,
@@ -88,6 +105,7 @@ impl Outbox {
             key,
             request_id,
             events,
+            home,
             content: Mutex::new(Content::default()),
         }
     }
@@ -99,17 +117,59 @@ impl Outbox {
             return;
         }
         content.complete = is_last(&event);
-        content.holds = match event {
-            Event::Granted(_) => true,
-            Event::Queued(_) => false,
+        content.holds = match &event {
+            Event::Granted(granted) => Some(granted.token),
+            Event::Queued(_) => None,
             _ => content.holds,
         };
         let stale = content.items.iter().position(|item| is_update_of(item, ticket, &event));
         if let Some(index) = stale {
             content.items.remove(index);
         }
-        content.items.push_back(LockItem::Event { ticket, event });
-        content.wake();
+        let as_of = self.home.as_ref().map_or(0, |home| home.inbox.as_of());
+        content.items.push_back(LockItem::Event { ticket, event, as_of });
+        self.wake(&mut content);
+    }
+
+    /// Something can be read.
+    fn wake(&self, content: &mut Content) {
+        if let Some(home) = &self.home {
+            if !std::mem::replace(&mut content.listed, true) {
+                home.inbox.ready(home.call);
+            }
+        } else if let Some(reader) = content.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// For its session: takes all that is unread, then the error that ends it.
+    pub(super) fn take(&self, mut item: impl FnMut(LockItem)) -> Option<ServiceError> {
+        let mut content = self.content.lock();
+        content.listed = false;
+        content.items.drain(..).for_each(&mut item);
+        if content.complete {
+            return None;
+        }
+        let failure = content.failure.clone();
+        content.complete = failure.is_some();
+        failure
+    }
+
+    /// The token that it holds by, as far as it was told.
+    pub(super) fn token(&self) -> Option<Number> {
+        let content = self.content.lock();
+        content.holds.filter(|_| !content.complete && content.failure.is_none())
+    }
+
+    /// Nothing more will be read of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.content.lock().complete
+    }
+
+    /// Its last event was told and there is nothing to detach.
+    pub(super) fn is_told(&self) -> bool {
+        let content = self.content.lock();
+        content.complete && content.failure.is_none()
     }
 
     /// The rules answered with this ticket; the commit may still be under way.
@@ -127,7 +187,7 @@ impl Outbox {
         let mut content = self.content.lock();
         if !content.complete && content.failure.is_none() {
             content.failure = Some(error);
-            content.wake();
+            self.wake(&mut content);
         }
     }
 
@@ -137,12 +197,15 @@ impl Outbox {
         if content.complete || content.failure.is_some() {
             return;
         }
-        content.items.push_back(LockItem::Draining { left });
-        if !content.holds {
+        // A session is told once for all its locks.
+        if self.home.is_none() {
+            content.items.push_back(LockItem::Draining { left });
+        }
+        if content.holds.is_none() {
             content.failure = Some(ServiceError::Draining);
             content.stopped = true;
         }
-        content.wake();
+        self.wake(&mut content);
     }
 
     /// The server stops now.
@@ -151,7 +214,7 @@ impl Outbox {
         content.stopped = true;
         if !content.complete && content.failure.is_none() {
             content.failure = Some(ServiceError::Draining);
-            content.wake();
+            self.wake(&mut content);
         }
     }
 
@@ -225,15 +288,6 @@ impl Outbox {
     }
 }
 
-impl Content {
-    /// Something can be read.
-    fn wake(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
-}
-
 /// Nothing follows this event on its stream.
 fn is_last(event: &Event) -> bool {
     matches!(
@@ -245,7 +299,7 @@ fn is_last(event: &Event) -> bool {
 /// `event` says anew what `item` said of the same ticket.
 fn is_update_of(item: &LockItem, of: Number, event: &Event) -> bool {
     match item {
-        LockItem::Event { ticket, event: old } => {
+        LockItem::Event { ticket, event: old, .. } => {
             *ticket == of && std::mem::discriminant(old) == std::mem::discriminant(event)
         }
         LockItem::Draining { .. } => false,

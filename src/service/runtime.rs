@@ -14,6 +14,7 @@ use super::batch::{Outcome, Told};
 use super::clock::Clock;
 use super::error::ServiceError;
 use super::ids::IdSource;
+use super::inbox::Inbox;
 use super::observer::Observer;
 use super::outbox::Outbox;
 use super::slot::{Open, Phase, Slot, State};
@@ -37,6 +38,8 @@ pub(super) struct Runtime {
     pub(super) slots: Vec<Slot>,
     /// The registry of live streams.
     pub(super) streams: DashMap<StreamId, Arc<Outbox>>,
+    /// Open sessions, told when the server stops.
+    pub(super) sessions: DashMap<u64, Arc<Inbox>>,
     /// Rings when a stream has gone while the server drains.
     pub(super) stream_gone: Notify,
     /// Identity of this run.
@@ -64,6 +67,7 @@ impl Runtime {
         Self {
             slots: (0..config.shards.get()).map(|number| Slot::new(number, now)).collect(),
             streams: DashMap::new(),
+            sessions: DashMap::new(),
             stream_gone: Notify::new(),
             boot_id: ids.draw_id(),
             draining: AtomicBool::new(false),
@@ -143,6 +147,11 @@ impl Runtime {
             result: None,
         };
         self.tasks.spawn(async move { report.ended(commit.await) });
+    }
+
+    /// Carries something out in a task of its own.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// Starts the shard's timer.

@@ -65,6 +65,11 @@ impl LockStream {
         self.outbox.poll(context)
     }
 
+    /// What is unread of it.
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// Ends it with a known cause.
     pub fn detach(mut self, cause: DetachCause) {
         self.probe = Arc::new(move || cause);
@@ -81,6 +86,9 @@ impl futures_core::Stream for LockStream {
 
 impl Drop for LockStream {
     fn drop(&mut self) {
+        if self.outbox.is_told() {
+            return self.runtime.forget(self.outbox.stream.id);
+        }
         let slot = self.runtime.slot(self.outbox.shard);
         // Order: under the shard's lock, so that a shard that opens sees either the stream or how it ended.
         let mut state = slot.state.lock();

@@ -17,7 +17,7 @@ use ticketlock_core::command::UnlockReply;
 use ticketlock_core::types::{Mode, Number, RefusedReason, Time};
 use tonic::{Code, Status};
 
-use crate::grpc::status::Failure;
+use crate::grpc::status::{ErrorReason, Failure};
 use crate::service::{Clock, Service};
 use crate::sync::DashMap;
 use recorder::Recorder;
@@ -29,6 +29,8 @@ pub enum Rpc {
     Lock,
     /// `LockService.TryLock`.
     TryLock,
+    /// `LockService.Session`.
+    Session,
     /// `LockService.Unlock`.
     Unlock,
     /// `LockService.Renew`.
@@ -54,6 +56,7 @@ impl Rpc {
         match path {
             "/ticketlock.v1.LockService/Lock" => Self::Lock,
             "/ticketlock.v1.LockService/TryLock" => Self::TryLock,
+            "/ticketlock.v1.LockService/Session" => Self::Session,
             "/ticketlock.v1.LockService/Unlock" => Self::Unlock,
             "/ticketlock.v1.LockService/Renew" => Self::Renew,
             "/ticketlock.v1.LockService/GetLock" => Self::GetLock,
@@ -71,6 +74,7 @@ impl Rpc {
         match self {
             Self::Lock => "Lock",
             Self::TryLock => "TryLock",
+            Self::Session => "Session",
             Self::Unlock => "Unlock",
             Self::Renew => "Renew",
             Self::GetLock => "GetLock",
@@ -113,6 +117,8 @@ pub struct Telemetry {
     handoffs: DashMap<(u32, Number), Time>,
     /// Open `Lock` streams.
     lock_streams: Gauge,
+    /// Open `Session` streams.
+    session_streams: Gauge,
     /// Open `WatchLocks` streams.
     watch_streams: Gauge,
     /// Open connections.
@@ -154,6 +160,7 @@ impl Telemetry {
             handoff: recorder.histogram(&names::HANDOFF, &[]),
             handoffs: DashMap::new(),
             lock_streams: recorder.gauge(&names::LIVE_STREAMS, &[Rpc::Lock.label()]),
+            session_streams: recorder.gauge(&names::LIVE_STREAMS, &[Rpc::Session.label()]),
             watch_streams: recorder.gauge(&names::LIVE_STREAMS, &[Rpc::WatchLocks.label()]),
             connections: recorder.gauge(&names::CONNECTIONS, &[]),
             connections_refused: recorder.counter(&names::CONNECTIONS_REFUSED, &[]),
@@ -190,10 +197,13 @@ impl Telemetry {
     /// A call ends with an error: counts its reason, and gives its status.
     #[must_use]
     pub fn failed(&self, failure: Failure) -> Status {
-        self.recorder
-            .counter(&names::ERRORS, &[failure.reason.name()])
-            .increment(1);
+        self.count_failure(failure.reason);
         failure.into()
+    }
+
+    /// A call of a session ends with an error.
+    pub fn count_failure(&self, reason: ErrorReason) {
+        self.recorder.counter(&names::ERRORS, &[reason.name()]).increment(1);
     }
 
     /// A request was refused at once, without a ticket.
@@ -293,10 +303,10 @@ impl Telemetry {
 
     /// The gauge of a long-lived call.
     fn streams(&self, rpc: Rpc) -> &Gauge {
-        if rpc == Rpc::WatchLocks {
-            &self.watch_streams
-        } else {
-            &self.lock_streams
+        match rpc {
+            Rpc::WatchLocks => &self.watch_streams,
+            Rpc::Session => &self.session_streams,
+            _ => &self.lock_streams,
         }
     }
 
@@ -322,6 +332,12 @@ pub enum Renewal {
 }
 
 impl Renewal {
+    /// How one that was tried was answered.
+    #[must_use]
+    pub const fn of(renewed: bool) -> Self {
+        if renewed { Self::Renewed } else { Self::NotHeld }
+    }
+
     /// Its label.
     const fn label(self) -> &'static str {
         match self {

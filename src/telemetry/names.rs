@@ -168,7 +168,7 @@ pub const LIVE_STREAMS: Metric = Metric {
     kind: Kind::Gauge,
     labels: &["rpc"],
     unit: Unit::Count,
-    help: "Open long-lived streams: Lock, WatchLocks.",
+    help: "Open long-lived streams: Lock, Session, WatchLocks.",
 };
 
 /// Open connections.

@@ -23,7 +23,7 @@ class Load:
 
     def __init__(self, address):
         self.channel = grpc.insecure_channel(address)
-        self.locks = stubs.lock_pb2_grpc.LockServiceStub(self.channel)
+        self.locks = stubs.service_pb2_grpc.LockServiceStub(self.channel)
         self.stop = threading.Event()
         self.errors = []
         steps = [self.rival] * RIVALS + [self.reader] * 2 + [self.permit] * 2

@@ -26,10 +26,10 @@ def _load():
         generate(folder)
         sys.path.insert(0, folder)
         try:
-            names = ("lock_pb2", "lock_pb2_grpc", "admin_pb2", "admin_pb2_grpc")
+            names = ("lock_pb2", "session_pb2", "service_pb2_grpc", "admin_pb2", "admin_pb2_grpc")
             return [importlib.import_module(f"ticketlock.v1.{name}") for name in names]
         finally:
             sys.path.remove(folder)
 
 
-lock_pb2, lock_pb2_grpc, admin_pb2, admin_pb2_grpc = _load()
+lock_pb2, session_pb2, service_pb2_grpc, admin_pb2, admin_pb2_grpc = _load()

@@ -30,7 +30,7 @@ class StubTest(unittest.TestCase):
         cls.addClassCleanup(cls.server.stop)
         cls.channel = grpc.insecure_channel(cls.server.grpc)
         cls.addClassCleanup(cls.channel.close)
-        cls.locks = stubs.lock_pb2_grpc.LockServiceStub(cls.channel)
+        cls.locks = stubs.service_pb2_grpc.LockServiceStub(cls.channel)
 
     def lock(self, message):
         stream = self.locks.Lock(message, timeout=BOUND_SECONDS)

@@ -1,0 +1,151 @@
+//! What a session has to read: which of its locks have news, and the answers to its calls.
+//!
+//! Shards report here while they are locked, and never wait. One report per lock, however much it has to tell, and one
+//! wake-up for all: the session's owner then takes everything at once.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use ticketlock_core::command::UnlockReply;
+use ticketlock_core::output::KeyView;
+
+use super::error::ServiceError;
+use crate::sync::{AtomicU64, Mutex, Ordering};
+
+/// The answer to a call on a session.
+#[derive(Debug)]
+pub enum Answer {
+    /// A `lock` was refused: there is no ticket.
+    Refused(ServiceError),
+    /// An unlock.
+    Unlock(Result<UnlockReply, ServiceError>),
+    /// A renewal, with the client's message that it counts from: the lease left, or `None` where it is not held.
+    Renew(u64, Result<Option<Duration>, ServiceError>),
+    /// A read of one key.
+    Get(Result<Box<KeyView>, ServiceError>),
+    /// A read of a page of so many keys; one more says that there is a next page.
+    List(usize, Result<Vec<KeyView>, ServiceError>),
+    /// A heartbeat, with its message: the locks that could not be renewed.
+    Heartbeat(u64, Vec<u64>),
+    /// The server is about to stop.
+    Draining(Duration),
+}
+
+/// News of one session.
+#[derive(Default)]
+pub(super) struct Inbox {
+    /// The number of the latest message that was received.
+    as_of: AtomicU64,
+    /// What changes.
+    unread: Mutex<Unread>,
+}
+
+/// What was reported and not taken yet.
+#[derive(Default)]
+pub(super) struct Unread {
+    /// Locks with news, each once.
+    pub(super) ready: Vec<u64>,
+    /// Answers by call.
+    pub(super) answers: Vec<(u64, Answer)>,
+    /// The server has stopped: nothing follows.
+    pub(super) stopped: bool,
+    /// Whom to wake.
+    reader: Option<Waker>,
+}
+
+impl Unread {
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.answers.is_empty() && !self.stopped
+    }
+
+    /// One wake-up for all that is reported before it is taken.
+    fn wake(&mut self) -> Option<Waker> {
+        self.reader.take()
+    }
+}
+
+impl Inbox {
+    /// A message of the client's was received.
+    pub(super) fn received(&self, number: u64) {
+        self.as_of.store(number, Ordering::Release);
+    }
+
+    /// The latest message that was received.
+    pub(super) fn as_of(&self) -> u64 {
+        self.as_of.load(Ordering::Acquire)
+    }
+
+    /// A lock has news.
+    pub(super) fn ready(&self, call: u64) {
+        self.report(|unread| unread.ready.push(call));
+    }
+
+    /// A call is answered.
+    pub(super) fn answer(&self, call: u64, answer: Answer) {
+        self.report(|unread| unread.answers.push((call, answer)));
+    }
+
+    /// The server stops now.
+    pub(super) fn stop(&self) {
+        self.report(|unread| unread.stopped = true);
+    }
+
+    fn report(&self, put: impl FnOnce(&mut Unread)) {
+        let waker = {
+            let mut unread = self.unread.lock();
+            put(&mut unread);
+            unread.wake()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Moves all that is unread into `taken`, which is empty.
+    pub(super) fn poll(&self, context: &Context<'_>, taken: &mut Unread) -> Poll<()> {
+        let mut unread = self.unread.lock();
+        if unread.is_empty() {
+            unread.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        std::mem::swap(&mut unread.ready, &mut taken.ready);
+        std::mem::swap(&mut unread.answers, &mut taken.answers);
+        taken.stopped = unread.stopped;
+        Poll::Ready(())
+    }
+}
+
+/// A heartbeat that several shards answer.
+pub(super) struct Beat {
+    /// To whom.
+    inbox: Arc<Inbox>,
+    /// Its message.
+    number: u64,
+    /// Locks that could not be renewed.
+    not_renewed: Mutex<Vec<u64>>,
+}
+
+impl Beat {
+    /// A heartbeat that came with this message. It is answered when its last clone goes.
+    pub(super) fn new(inbox: &Arc<Inbox>, number: u64) -> Arc<Self> {
+        Arc::new(Self {
+            inbox: Arc::clone(inbox),
+            number,
+            not_renewed: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// These could not be renewed.
+    pub(super) fn missed(&self, calls: impl Iterator<Item = u64>) {
+        self.not_renewed.lock().extend(calls);
+    }
+}
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        let mut missed = std::mem::take(&mut *self.not_renewed.lock());
+        missed.sort_unstable();
+        self.inbox.answer(0, Answer::Heartbeat(self.number, missed));
+    }
+}

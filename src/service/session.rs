@@ -1,0 +1,357 @@
+//! A session: many locks of one client, whose owner reads all their news together.
+//!
+//! Each lock is a [`LockStream`] like any other, so that it is attached, detached and re-attached by the same code; it
+//! reports to the session's [`Inbox`] instead of a reader of its own. The session keeps nothing beyond its stream: when
+//! it is dropped every lock is detached, and what becomes of each is its `on_disconnect`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ticketlock_core::Command;
+use ticketlock_core::command::{LockRequest, Renew, Reply, Unlock};
+use ticketlock_core::output::Event;
+use ticketlock_core::types::{DetachCause, Mode, OnDisconnect, Stream, StreamId, StreamKind};
+
+use super::Service;
+use super::batch::Outcome;
+use super::error::ServiceError;
+use super::inbox::{Answer, Beat, Inbox, Unread};
+use super::list::{self, Query};
+use super::outbox::{Home, LockItem, Outbox};
+use super::runtime::Runtime;
+use super::stream::{DetachProbe, LockStream};
+
+/// Detaches carried out in one go, before other tasks get their turn.
+const DETACHES_AT_ONCE: usize = 256;
+
+/// One piece of news.
+#[derive(Debug)]
+pub enum SessionItem {
+    /// Of a lock.
+    Lock {
+        /// The shard of its key.
+        shard: u32,
+        /// As requested.
+        mode: Mode,
+        /// What.
+        item: LockItem,
+    },
+    /// The answer to a call.
+    Answer(Answer),
+}
+
+/// One lock on a session.
+struct Lock {
+    /// Detaches it when it is dropped.
+    stream: LockStream,
+    /// As requested.
+    mode: Mode,
+    /// Only the client's renewals by name extend it.
+    leased: bool,
+    /// It was told that it holds.
+    holding: bool,
+}
+
+/// All that one client holds and waits for over one stream.
+pub struct Session {
+    runtime: Arc<Runtime>,
+    /// Under this number the runtime knows it.
+    number: u64,
+    inbox: Arc<Inbox>,
+    /// By call, ordered, so that nothing depends on chance.
+    locks: BTreeMap<u64, Lock>,
+    /// How many of them hold.
+    holding: usize,
+    probe: DetachProbe,
+    /// Kept for its memory.
+    taken: Unread,
+}
+
+impl Service {
+    /// A session without locks. `probe` says, when it is dropped, how its stream came to its end.
+    #[must_use]
+    pub fn session(&self, probe: DetachProbe) -> Session {
+        let runtime = Arc::clone(&self.runtime);
+        let number = runtime.next_number();
+        let inbox = Arc::new(Inbox::default());
+        runtime.sessions.insert(number, Arc::clone(&inbox));
+        Session {
+            runtime,
+            number,
+            inbox,
+            locks: BTreeMap::new(),
+            holding: 0,
+            probe,
+            taken: Unread::default(),
+        }
+    }
+}
+
+impl Session {
+    /// A message of the client's was received; what follows belongs to it.
+    pub fn received(&self, number: u64) {
+        self.inbox.received(number);
+    }
+
+    /// Locks that were told that they hold.
+    #[must_use]
+    pub fn holding(&self) -> usize {
+        self.holding
+    }
+
+    /// Locks that wait, or have not been told otherwise.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.locks.len() - self.holding
+    }
+
+    /// Whether a lock of this name is there.
+    #[must_use]
+    pub fn has(&self, call: u64) -> bool {
+        self.locks.contains_key(&call)
+    }
+
+    /// Takes a ticket or re-attaches; all that happens to it is news under `call`.
+    pub fn lock(&mut self, call: u64, mut request: LockRequest) {
+        let stream = Stream {
+            id: StreamId(self.runtime.next_number()),
+            kind: StreamKind::Session,
+        };
+        request.stream = Some(stream);
+        let key = Arc::clone(&request.key);
+        let home = Home {
+            inbox: Arc::clone(&self.inbox),
+            call,
+        };
+        let outbox = Arc::new(Outbox::new(
+            stream,
+            self.runtime.config.shards.shard_of(&key),
+            Arc::clone(&key),
+            request.request_id,
+            request.events,
+            Some(home),
+        ));
+        let leased = request.on_disconnect == OnDisconnect::Lease;
+        // Order (Q3): the guard exists before the command is applied.
+        let stream = LockStream::register(&self.runtime, &outbox, Arc::clone(&self.probe));
+        let lock = Lock {
+            stream,
+            mode: request.mode,
+            leased,
+            holding: false,
+        };
+        self.locks.insert(call, lock);
+        // Order: registered first, then looked, so that a server that begins to drain sees the stream or is seen.
+        if self.runtime.is_draining() {
+            return self.inbox.answer(call, Answer::Refused(ServiceError::Draining));
+        }
+        let (applied, inbox) = (Arc::clone(&outbox), Arc::clone(&self.inbox));
+        // What it comes to is told by `settle`.
+        drop(self.runtime.command(
+            &key,
+            move |rules, now, out| {
+                let reply = rules.apply(Command::Lock(Box::new(request)), now, out);
+                if let Reply::Lock(Ok(Some(ticket))) = reply {
+                    applied.follow(ticket);
+                }
+                reply
+            },
+            move |result, _| match result {
+                Ok(Reply::Lock(Ok(_))) => outbox.confirm(),
+                Ok(Reply::Lock(Err(refusal))) => {
+                    inbox.answer(call, Answer::Refused(ServiceError::Refused(*refusal)));
+                }
+                Ok(_) => inbox.answer(call, Answer::Refused(ServiceError::Bug)),
+                Err(error) => inbox.answer(call, Answer::Refused(error.clone())),
+            },
+        ));
+    }
+
+    /// Ends a hold or a wait.
+    pub fn unlock(&self, call: u64, unlock: Unlock) {
+        let inbox = Arc::clone(&self.inbox);
+        let key = Arc::clone(&unlock.key);
+        drop(self.runtime.command(
+            &key,
+            |rules, now, out| rules.apply(Command::Unlock(unlock), now, out),
+            move |result, _| {
+                let answer = match result {
+                    Ok(Reply::Unlock(reply)) => reply.clone().map_err(ServiceError::Refused),
+                    Ok(_) => Err(ServiceError::Bug),
+                    Err(error) => Err(error.clone()),
+                };
+                inbox.answer(call, Answer::Unlock(answer));
+            },
+        ));
+    }
+
+    /// Extends a hold, and acknowledges its grant.
+    pub fn renew(&self, call: u64, renew: Renew) {
+        let (inbox, as_of) = (Arc::clone(&self.inbox), self.inbox.as_of());
+        let key = Arc::clone(&renew.key);
+        drop(self.runtime.command(
+            &key,
+            |rules, now, out| rules.apply(Command::Renew(renew), now, out),
+            move |result, _| {
+                let answer = match result {
+                    Ok(Reply::Renew(left)) => Ok(*left),
+                    Ok(_) => Err(ServiceError::Bug),
+                    Err(error) => Err(error.clone()),
+                };
+                inbox.answer(call, Answer::Renew(as_of, answer));
+            },
+        ));
+    }
+
+    /// Extends every hold that a heartbeat extends (T3), one step per shard.
+    pub fn heartbeat(&self, owner: &Arc<str>) {
+        let beat = Beat::new(&self.inbox, self.inbox.as_of());
+        let mut shards: BTreeMap<u32, Vec<(u64, Renew)>> = BTreeMap::new();
+        for (call, lock) in self.locks.iter().filter(|(_, lock)| !lock.leased) {
+            let outbox = lock.stream.outbox();
+            if let Some(token) = outbox.token() {
+                let renew = Renew {
+                    key: Arc::clone(&outbox.key),
+                    owner: Arc::clone(owner),
+                    token,
+                    ttl: None,
+                };
+                shards.entry(outbox.shard).or_default().push((*call, renew));
+            }
+        }
+        for (shard, renewals) in shards {
+            self.refresh(shard, renewals, &beat);
+        }
+    }
+
+    fn refresh(&self, shard: u32, renewals: Vec<(u64, Renew)>, beat: &Arc<Beat>) {
+        let calls: Vec<u64> = renewals.iter().map(|(call, _)| *call).collect();
+        let beat = Arc::clone(beat);
+        drop(self.runtime.slot(shard).step(
+            &self.runtime,
+            move |rules, now, out| {
+                let refresh = |(_, renew)| rules.apply(Command::Refresh(renew), now, out) != Reply::Renew(None);
+                renewals.into_iter().map(refresh).collect::<Vec<bool>>()
+            },
+            move |result, _| match result {
+                Ok(done) => {
+                    let missed = calls.iter().zip(done).filter(|(_, done)| !**done);
+                    beat.missed(missed.map(|(call, _)| *call));
+                }
+                Err(_) => beat.missed(calls.into_iter()),
+            },
+        ));
+    }
+
+    /// Reads one key.
+    pub fn get(&self, call: u64, key: &str, waiters_limit: usize) {
+        let read = self
+            .runtime
+            .command(key, |rules, now, _| rules.get(key, waiters_limit, now), |_, _| {});
+        let answer = |result: Result<_, ServiceError>| Answer::Get(result.map(Box::new));
+        match read {
+            Outcome::Now(result) => self.inbox.answer(call, answer(result)),
+            later @ Outcome::Later(_) => {
+                let inbox = Arc::clone(&self.inbox);
+                self.runtime
+                    .spawn(async move { inbox.answer(call, answer(later.answer().await)) });
+            }
+        }
+    }
+
+    /// Reads a page of keys, and one more if there is one.
+    pub fn list(&self, call: u64, prefix: Arc<str>, after: Option<Arc<str>>, limit: usize, waiters_limit: usize) {
+        let (runtime, inbox) = (Arc::clone(&self.runtime), Arc::clone(&self.inbox));
+        self.runtime.spawn(async move {
+            let query = Query {
+                prefix: &prefix,
+                after: after.as_deref(),
+                limit: limit + 1,
+                waiters_limit,
+            };
+            inbox.answer(call, Answer::List(limit, list::list(&runtime, &query).await));
+        });
+    }
+
+    /// All news there is, in order for each call; waits for the first. `false`: the server has stopped, and nothing
+    /// follows.
+    pub fn poll_news(&mut self, context: &Context<'_>, mut news: impl FnMut(u64, SessionItem)) -> Poll<bool> {
+        let mut taken = std::mem::take(&mut self.taken);
+        if self.inbox.poll(context, &mut taken).is_pending() {
+            self.taken = taken;
+            return Poll::Pending;
+        }
+        // Order: a lock's events before the answer to the call that caused them, for who unlocks is told of both.
+        for call in taken.ready.drain(..) {
+            self.take_news(call, &mut news);
+        }
+        for (call, answer) in taken.answers.drain(..) {
+            if let Answer::Refused(_) = answer
+                && let Some(lock) = self.locks.remove(&call)
+            {
+                lock.stream.disarm();
+            }
+            news(call, SessionItem::Answer(answer));
+        }
+        let goes_on = !taken.stopped;
+        self.taken = taken;
+        Poll::Ready(goes_on)
+    }
+
+    fn take_news(&mut self, call: u64, news: &mut impl FnMut(u64, SessionItem)) {
+        let Some(lock) = self.locks.get_mut(&call) else { return };
+        let mut holding = lock.holding;
+        let (shard, mode) = (lock.stream.outbox().shard, lock.mode);
+        let failure = lock.stream.outbox().take(|item| {
+            if let LockItem::Event { event, .. } = &item {
+                holding = match event {
+                    Event::Granted(_) => true,
+                    Event::Queued(_) => false,
+                    _ => holding,
+                };
+            }
+            news(call, SessionItem::Lock { shard, mode, item });
+        });
+        let over = lock.stream.outbox().is_over();
+        self.holding = self.holding + usize::from(holding) - usize::from(lock.holding);
+        lock.holding = holding;
+        if let Some(error) = failure {
+            news(call, SessionItem::Answer(Answer::Refused(error)));
+        }
+        if over {
+            self.holding -= usize::from(holding);
+            self.locks.remove(&call);
+        }
+    }
+
+    /// Whether the server is about to stop and this session has nothing left.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.locks.is_empty() && self.runtime.is_draining()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.runtime.sessions.remove(&self.number);
+        if self.locks.is_empty() {
+            return;
+        }
+        let cause: DetachCause = (self.probe)();
+        let mut locks = std::mem::take(&mut self.locks).into_values();
+        for lock in locks.by_ref().take(DETACHES_AT_ONCE) {
+            lock.stream.detach(cause);
+        }
+        if locks.len() > 0 {
+            self.runtime.spawn(async move {
+                for (lock, nth) in locks.zip(1_usize..) {
+                    lock.stream.detach(cause);
+                    if nth % DETACHES_AT_ONCE == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            });
+        }
+    }
+}
