@@ -13,6 +13,7 @@ use crate::lock::{LockBuilder, TryLockBuilder};
 use crate::pool::{Pool, Transport};
 use crate::runtime::Background;
 use crate::seams::{Clock, Dial, OsRandom, Random};
+use crate::session::Hub;
 use crate::{Error, OnDisconnect};
 
 /// A connection to a lock server. Cheap to clone; all clones share it.
@@ -43,6 +44,10 @@ pub(crate) struct Inner {
     pub call_timeout: Duration,
     /// Locks that are being given back, for [`Client::flush`].
     pub leaving: watch::Sender<usize>,
+    /// Each lock has a stream of its own.
+    pub plain_streams: bool,
+    /// The client's session.
+    pub hub: Arc<Hub>,
     /// Numbers the streams of this client's requests: the highest is the latest.
     attaches: AtomicU64,
 }
@@ -63,6 +68,12 @@ impl Inner {
 
     pub(crate) fn next_attach(&self) -> u64 {
         self.attaches.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.hub.close();
     }
 }
 
@@ -145,6 +156,7 @@ pub struct ClientBuilder {
     random: Arc<dyn Random>,
     dial: Option<Dial>,
     handle: Option<Handle>,
+    plain_streams: bool,
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -170,6 +182,7 @@ impl Default for ClientBuilder {
             random: Arc::new(OsRandom),
             dial: None,
             handle: None,
+            plain_streams: false,
         }
     }
 }
@@ -215,6 +228,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;
+        self
+    }
+
+    /// Gives each lock a stream of its own instead of one session for all: for proxies that do not pass long two-way
+    /// streams. It costs about ten times as much per lock.
+    #[must_use]
+    pub fn plain_streams(mut self, plain: bool) -> Self {
+        self.plain_streams = plain;
         self
     }
 
@@ -269,6 +290,8 @@ impl ClientBuilder {
         Ok(Client {
             inner: Arc::new(Inner {
                 pool,
+                plain_streams: self.plain_streams,
+                hub: Hub::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
                 owner,
                 background,
                 clock: self.clock,

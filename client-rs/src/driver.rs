@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 
 use crate::client::Inner;
-use crate::guard::{Grant, Hold, View};
+use crate::guard::{End, Grant, Hold, View};
 use crate::lock::Ask;
 use crate::pool::{Place, Pool};
 use crate::types::{LostReason, OnDisconnect, Outcome, RefusedReason, UnlockResult, Unlocked};
@@ -102,7 +102,7 @@ pub(crate) fn start(inner: Arc<Inner>, ask: Ask, kind: Kind) -> (Hold, Granting)
             inner,
             ask,
             view: seen,
-            commands,
+            end: End::Plain(commands),
         },
         granting,
     )
@@ -324,8 +324,10 @@ impl Driver {
     /// 2 % less, since the two clocks may differ by 1 %. A promise never takes an earlier one back.
     fn promise(&self, sent: Duration, ttl: Duration) {
         let until = sent + ttl.saturating_sub(ttl / 50);
-        self.view
-            .send_modify(|view| view.promised_until = view.promised_until.max(Some(until)));
+        self.view.send_modify(|view| {
+            view.confirmed = true;
+            view.promised_until = view.promised_until.max(Some(until));
+        });
     }
 
     /// Does what the caller's end asks for, which is always an end.

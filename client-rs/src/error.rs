@@ -256,6 +256,18 @@ impl From<Status> for Error {
     }
 }
 
+impl From<ticketlock_proto::v1::SessionError> for Error {
+    fn from(wire: ticketlock_proto::v1::SessionError) -> Self {
+        Self::Failed(Box::new(Failure {
+            kind: kind(Code::from_i32(wire.code)),
+            reason: wire.reason,
+            message: wire.message,
+            metadata: wire.metadata.into_iter().collect(),
+            retry_after: wire.retry_after.map(crate::convert::duration),
+        }))
+    }
+}
+
 /// The status' message, and what caused it where the stack says no more than "transport error".
 fn words(status: &Status) -> String {
     let mut text = status.message().to_owned();

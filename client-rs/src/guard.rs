@@ -11,6 +11,7 @@ use crate::Error;
 use crate::client::Inner;
 use crate::driver::{Command, Leaving};
 use crate::lock::Ask;
+use crate::session::Hub;
 use crate::types::{LostReason, Outcome, State, Unlocked};
 
 /// What is known of a hold at present. Written by the driver alone.
@@ -18,8 +19,14 @@ use crate::types::{LostReason, Outcome, State, Unlocked};
 pub(crate) struct View {
     /// The end of what the server has promised, on the client's clock. `None`: nothing promised yet.
     pub promised_until: Option<Duration>,
+    /// The server knows that the grant arrived: its full lease is promised.
+    pub confirmed: bool,
     /// The policy needs a live stream, and there is none.
     pub cut_off: bool,
+    /// There is no stream to the server at present.
+    pub suspended: bool,
+    /// How many wait behind it, as told last.
+    pub waiters: u64,
     /// Given back by ourselves.
     pub unlocked: bool,
     /// Why it is lost, for good.
@@ -43,18 +50,41 @@ pub(crate) struct Hold {
     pub inner: Arc<Inner>,
     pub ask: Arc<Ask>,
     pub view: watch::Receiver<View>,
-    pub commands: mpsc::UnboundedSender<Command>,
+    pub end: End,
+}
+
+/// The way from a hold to what drives it.
+pub(crate) enum End {
+    /// A task of its own, over a stream of its own.
+    Plain(mpsc::UnboundedSender<Command>),
+    /// The client's session.
+    Session {
+        /// Which.
+        hub: Arc<Hub>,
+        /// Its name there.
+        id: u64,
+    },
+}
+
+impl Hold {
+    /// Gives it back; a reply that is dropped unanswered means that it had ended before.
+    fn give_back(&self, outcome: Outcome, reply: Option<oneshot::Sender<Result<Unlocked, Error>>>) {
+        let leaving = Leaving::new(&self.inner);
+        match &self.end {
+            // Without a receiver the ticket has ended already, or its driver's own drop takes care of it.
+            End::Plain(commands) => drop(commands.send(Command::GiveBack {
+                outcome,
+                reply,
+                leaving,
+            })),
+            End::Session { hub, id } => hub.give_back(*id, outcome, reply, leaving),
+        }
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let leaving = Leaving::new(&self.inner);
-        // Without a receiver the ticket has ended already, or its driver's own drop takes care of it.
-        let _ = self.commands.send(Command::GiveBack {
-            outcome: Outcome::default(),
-            reply: None,
-            leaving,
-        });
+        self.give_back(Outcome::default(), None);
     }
 }
 
@@ -185,7 +215,11 @@ impl Guard {
     }
 
     fn is_closed(&self) -> bool {
-        self.hold.commands.is_closed()
+        match &self.hold.end {
+            End::Plain(commands) => commands.is_closed(),
+            // Its end, of whatever kind, is in the view.
+            End::Session { .. } => false,
+        }
     }
 
     /// Waits for the first answered renewal, from which on [`is_held`](Self::is_held) can be true: a grant that had to
@@ -195,9 +229,7 @@ impl Guard {
     /// Why the lock was lost before that.
     pub async fn confirmed(&self) -> Result<(), LostReason> {
         let mut view = self.hold.view.clone();
-        let seen = view
-            .wait_for(|it| it.lost.is_some() || it.promised_until.is_some())
-            .await;
+        let seen = view.wait_for(|it| it.lost.is_some() || it.confirmed).await;
         seen.map_or(Err(LostReason::Closed), |it| it.lost.clone().map_or(Ok(()), Err))
     }
 
@@ -220,6 +252,18 @@ impl Guard {
         }
     }
 
+    /// What happens to the lock while it is held. It does not borrow the guard; what comes faster than it is read is told
+    /// as it stands last.
+    #[must_use]
+    pub fn events(&self) -> GuardEvents {
+        GuardEvents {
+            view: self.hold.view.clone(),
+            suspended: false,
+            waiters: 0,
+            ended: false,
+        }
+    }
+
     /// Gives the lock back, and hands `outcome` to the next holder. Told that the lock had been lost before, what was
     /// done under it may have overlapped with somebody else's work.
     ///
@@ -230,12 +274,7 @@ impl Guard {
             return Ok(Unlocked::AlreadyLost(reason));
         }
         let (reply, answer) = oneshot::channel();
-        let leaving = Leaving::new(&self.hold.inner);
-        let _ = self.hold.commands.send(Command::GiveBack {
-            outcome,
-            reply: Some(reply),
-            leaving,
-        });
+        self.hold.give_back(outcome, Some(reply));
         match answer.await {
             Ok(answer) => answer,
             // The driver ended first: it has written down why.
@@ -259,9 +298,82 @@ impl Guard {
                 "only a hold with the policy `lease` can be left to its lease".to_owned(),
             ));
         }
-        let (reply, done) = oneshot::channel();
-        let _ = self.hold.commands.send(Command::Detach { reply });
-        done.await.map_err(|_| Error::Closed)?;
+        match &self.hold.end {
+            End::Plain(commands) => {
+                let (reply, done) = oneshot::channel();
+                let _ = commands.send(Command::Detach { reply });
+                done.await.map_err(|_| Error::Closed)?;
+            }
+            End::Session { hub, id } if hub.forget(*id) => {}
+            End::Session { .. } => return Err(Error::Closed),
+        }
         Ok(self.grant.fencing_token)
+    }
+}
+
+/// What can happen to a lock that is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GuardEvent {
+    /// The way to the server is cut; the lock is held for [`Guard::valid_for`], and the client comes back by itself.
+    Suspended,
+    /// The client came back, and the lock is held still.
+    Resumed,
+    /// So many wait for it; told where [`LockBuilder::tell_contention`](crate::LockBuilder::tell_contention) asked so.
+    Contended {
+        /// How many.
+        waiters: u64,
+    },
+    /// The lock is lost. Nothing follows.
+    Lost(LostReason),
+}
+
+/// The events of a guard, from [`Guard::events`].
+#[derive(Debug)]
+pub struct GuardEvents {
+    view: watch::Receiver<View>,
+    suspended: bool,
+    waiters: u64,
+    ended: bool,
+}
+
+impl GuardEvents {
+    /// The next event; `None` when the lock has been given back, or after it was lost. Cancel-safe.
+    pub async fn next(&mut self) -> Option<GuardEvent> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if let Some(event) = self.news() {
+                return Some(event);
+            }
+            let closed = self.view.changed().await.is_err();
+            if closed && self.view.borrow().lost.is_none() {
+                self.ended = true;
+            }
+        }
+    }
+
+    fn news(&mut self) -> Option<GuardEvent> {
+        let view = self.view.borrow_and_update();
+        if let Some(reason) = &view.lost {
+            self.ended = true;
+            return Some(GuardEvent::Lost(reason.clone()));
+        }
+        self.ended = view.unlocked;
+        if view.suspended != self.suspended {
+            self.suspended = view.suspended;
+            return Some(if self.suspended {
+                GuardEvent::Suspended
+            } else {
+                GuardEvent::Resumed
+            });
+        }
+        if view.waiters != self.waiters {
+            self.waiters = view.waiters;
+            let waiters = self.waiters;
+            return Some(GuardEvent::Contended { waiters });
+        }
+        None
     }
 }

@@ -30,8 +30,9 @@
 //!   for both.
 //! - After an ambiguous error a lock's state is [`State::Unknown`], never `Unlocked`.
 //!
-//! Inside: one task per ticket (`driver`) owns its stream, reads it to its end, and writes down what the guard may
-//! believe; nothing is cancelled by dropping a stream, because HTTP/2 stacks count that against the connection.
+//! Inside: all locks of a client share one stream (`session`), whose task writes down what each guard may believe.
+//! Where long two-way streams do not pass ([`ClientBuilder::plain_streams`]), each ticket has a stream and a task of its
+//! own (`driver`). Nothing is cancelled by dropping a stream, because HTTP/2 stacks count that against the connection.
 
 mod calls;
 mod client;
@@ -45,11 +46,12 @@ mod pool;
 mod runtime;
 #[doc(hidden)]
 pub mod seams;
+mod session;
 mod types;
 
 pub use calls::Watch;
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, Failure, FailureKind};
-pub use guard::Guard;
+pub use guard::{Guard, GuardEvent, GuardEvents};
 pub use lock::{LockBuilder, Locking, TryLockBuilder};
 pub use types::*;

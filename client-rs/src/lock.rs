@@ -13,7 +13,7 @@ use crate::client::{DEFAULT_ON_DISCONNECT, Inner};
 use crate::convert;
 use crate::guard::{Guard, Hold};
 use crate::types::{Mode, OnDisconnect, Queued, SameOwner};
-use crate::{Error, driver};
+use crate::{Error, driver, session};
 
 /// Called for each news about the place in line.
 pub(crate) type OnQueued = Arc<dyn Fn(Queued) + Send + Sync>;
@@ -33,6 +33,7 @@ pub(crate) struct Ask {
     pub max_hold: Option<Duration>,
     pub metadata: BTreeMap<String, String>,
     pub on_queued: Option<OnQueued>,
+    pub tell_contention: bool,
 }
 
 impl Ask {
@@ -50,6 +51,7 @@ impl Ask {
             max_hold: None,
             metadata: BTreeMap::new(),
             on_queued: None,
+            tell_contention: false,
         }
     }
 
@@ -79,7 +81,7 @@ impl Ask {
             metadata: convert::to_metadata(&self.metadata),
             events: Some(v1::EventOptions {
                 queue_updates: self.on_queued.is_some(),
-                contended: false,
+                contended: self.tell_contention,
                 expiring: false,
             }),
         }
@@ -214,6 +216,12 @@ impl LockBuilder {
         self
     }
 
+    /// Has the guard's [`events`](Guard::events) tell how many wait behind it, at most once a second.
+    pub fn tell_contention(mut self) -> Self {
+        self.ask.tell_contention = true;
+        self
+    }
+
     /// Has `callback` told each news about the place in line. It must not block.
     pub fn on_queued(mut self, callback: impl Fn(Queued) + Send + Sync + 'static) -> Self {
         self.ask.on_queued = Some(Arc::new(callback));
@@ -239,7 +247,11 @@ impl IntoFuture for LockBuilder {
 
     fn into_future(self) -> Locking {
         Box::pin(async move {
-            let (hold, granted) = driver::start(self.inner, self.ask, driver::Kind::Lock);
+            let (hold, granted) = if self.inner.plain_streams {
+                driver::start(self.inner, self.ask, driver::Kind::Lock)
+            } else {
+                session::start(self.inner, self.ask)
+            };
             finish(hold, granted).await
         })
     }
@@ -251,7 +263,13 @@ impl IntoFuture for TryLockBuilder {
 
     fn into_future(self) -> Locking {
         Box::pin(async move {
-            let (hold, granted) = driver::start(self.inner, self.ask, driver::Kind::Try);
+            let (hold, granted) = if self.inner.plain_streams {
+                driver::start(self.inner, self.ask, driver::Kind::Try)
+            } else {
+                // On a session a try is a lock that does not wait.
+                let wait = Some(Duration::ZERO);
+                session::start(self.inner, Ask { wait, ..self.ask })
+            };
             finish(hold, granted).await
         })
     }

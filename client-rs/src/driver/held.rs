@@ -78,7 +78,10 @@ impl Driver {
                     holding.returning = None;
                     holding.attached = Some(attached);
                     holding.renew_at = self.inner.clock.now();
-                    self.view.send_modify(|view| view.cut_off = false);
+                    self.view.send_modify(|view| {
+                        view.cut_off = false;
+                        view.suspended = false;
+                    });
                 }
                 Step::Returned(Err(reason)) => break reason,
                 Step::RenewNow => holding.renewal = Some(renew(&self.inner, &self.ask, self.token)),
@@ -133,7 +136,10 @@ impl Driver {
                 holding.attached = None;
                 // Under LEASE only renewals count, with or without a stream.
                 if self.ask.on_disconnect != OnDisconnect::Lease {
-                    self.view.send_modify(|view| view.cut_off = true);
+                    self.view.send_modify(|view| {
+                        view.cut_off = true;
+                        view.suspended = true;
+                    });
                     holding.returning = Some(come_back(&self.inner, &self.ask, self.store_id.clone()));
                 }
                 None
