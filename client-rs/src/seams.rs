@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use crate::clock::BootClock;
+
 /// Tells the time since some fixed instant. It must count the time that a machine spends suspended.
 pub trait Clock: Send + Sync + 'static {
     /// Never goes backwards.

@@ -52,6 +52,8 @@ pub enum Command {
     Watch(Watch),
     /// Take a lock from its holder.
     ForceUnlock(ForceUnlock),
+    /// Load a server, and show what it does.
+    Bench(super::bench::Bench),
     /// Ask whether the server serves; exit status 0 if so.
     Health(Health),
     /// Print completions for a shell.
@@ -324,7 +326,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; expected for example 500ms, 30s or 10m"))
 }
 
-fn parse_positive(text: &str) -> Result<Duration, String> {
+pub fn parse_positive(text: &str) -> Result<Duration, String> {
     parse_duration(text).and_then(|it| {
         if it.is_zero() {
             Err("must be longer than 0".to_owned())

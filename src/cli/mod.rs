@@ -3,6 +3,7 @@
 //! Output for programs goes to standard output, everything for people to standard error. [`exit`] knows the codes.
 
 mod args;
+mod bench;
 mod exit;
 mod guardian;
 mod job;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Ls(ls) => block_on(query::ls(ls)),
         Command::Show(show) => block_on(query::show(show)),
         Command::Watch(watch) => block_on(query::watch(watch)),
+        Command::Bench(bench) => block_on(bench::run(bench)),
         Command::Health(health) => block_on(query::health(health)),
         Command::Completions { shell } => completions(shell),
     };
