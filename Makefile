@@ -1,5 +1,5 @@
 # run: a server, release build. test: everything, installs what it needs. verify: checks, writes nothing.
-# fix: what can be mended by a tool. bench: the benches of the core, with their bounds.
+# fix: what can be mended by a tool. bench: the core's benches with their bounds, then Ticketlock beside others.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -30,3 +30,4 @@ fix:
 bench:
 	scripts/prepare.sh bench
 	scripts/bench.sh
+	scripts/compare.sh

@@ -40,6 +40,24 @@ prometheus() {
   mv "$tools/prometheus.new" "$tools/prometheus"
 }
 
+# Redis and MariaDB for the comparison, as the distribution builds them, with the libraries that are not there yet, and
+# without their services.
+servers() {
+  if [ -x "$tools/servers/usr/bin/redis-server" ]; then return; fi
+  apt_update
+  local new
+  new=$(realpath "$tools")/servers.new
+  rm -rf "$tools/servers" "$new"
+  mkdir -p "$new/archives/partial"
+  apt-get install -q -y --no-install-recommends --download-only --reinstall -o Debug::NoLocking=1 \
+    -o Dir::Cache::archives="$new/archives" redis-server redis-tools mariadb-server mariadb-server-core
+  for package in "$new"/archives/{redis,mariadb,galera,lib}*.deb; do
+    dpkg-deb -x "$package" "$new"
+  done
+  rm -r "$new/archives"
+  mv "$new" "$tools/servers"
+}
+
 # python REQUIREMENTS: the virtual environment holds what the file pins.
 python() {
   need python3 python3
@@ -77,6 +95,7 @@ case $goal in
     ;;
   bench)
     need valgrind valgrind
+    servers
     ;;
   *)
     echo "prepare: unknown goal '$goal'" >&2

@@ -1,0 +1,76 @@
+//! Ticketlock itself: the release program serves, and its own load tool is the client, as any user would run it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::process::Server;
+use crate::report::Results;
+
+/// One round.
+pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> anyhow::Result<()> {
+    let mut command = Command::new(program);
+    command.args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--log",
+        "warn",
+    ]);
+    let (server, line) = Server::start_and_read(&mut command).await?;
+    let address = line.split_whitespace().find_map(|word| word.strip_prefix("grpc="));
+    let endpoint = format!("http://{}", address.context("no address in the first line")?);
+    let seconds = format!("{}s", span.as_secs());
+    let bench = |arguments: &'static [&'static str]| run(program, &endpoint, &seconds, arguments);
+
+    let before = server.cpu()?;
+    let pairs = bench(&["pairs"]).await?;
+    let used = server.cpu()? - before;
+    results.add("ticketlock pairs/s, 64 workers", rate(&pairs, 0)?);
+    // The warm-up's tenth is work, too.
+    let all = number(&pairs, "/phases/0/count")? * 1.1;
+    results.add("ticketlock cpu us/pair", used.as_secs_f64() * 1e6 / all);
+    let pairs = bench(&["pairs", "--workers", "512"]).await?;
+    results.add("ticketlock pairs/s, 512 workers", rate(&pairs, 0)?);
+    let plain = bench(&["pairs", "--plain"]).await?;
+    results.add("ticketlock pairs/s, plain", rate(&plain, 0)?);
+    let hot = bench(&["hot", "--workers", "32"]).await?;
+    results.add("ticketlock hot key/s", rate(&hot, 0)?);
+    results.add("ticketlock hot most served", number(&hot, "/most_served")?);
+    results.add("ticketlock hot least served", number(&hot, "/least_served")?);
+    let handoff = bench(&["handoff"]).await?;
+    results.add("ticketlock hand-off us", number(&handoff, "/phases/0/p50_ns")? / 1e3);
+    for workers in [&["waiters", "--workers", "1000"], &["waiters", "--workers", "10000"]] {
+        let drained = bench(workers).await?;
+        let count = workers.last().context("a number")?;
+        results.add(&format!("ticketlock queued/s of {count}"), rate(&drained, 0)?);
+        results.add(&format!("ticketlock drained/s of {count}"), rate(&drained, 1)?);
+    }
+    server.end().await
+}
+
+async fn run(program: &Path, endpoint: &str, seconds: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+    let output = Command::new(program)
+        .args(["bench", "-o", "json", "--duration", seconds, "--endpoint", endpoint])
+        .args(arguments)
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    anyhow::ensure!(output.status.success(), "bench {arguments:?}: {words}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn rate(report: &Value, phase: usize) -> anyhow::Result<f64> {
+    number(report, &format!("/phases/{phase}/per_second"))
+}
+
+fn number(report: &Value, path: &str) -> anyhow::Result<f64> {
+    let value = report.pointer(path).and_then(Value::as_f64);
+    value.with_context(|| format!("no {path} in {report}"))
+}
