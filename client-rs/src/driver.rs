@@ -13,16 +13,17 @@ use ticketlock_proto::v1;
 use ticketlock_proto::v1::lock_response::Event;
 use ticketlock_proto::v1::lock_service_client::LockServiceClient;
 use ticketlock_proto::v1::try_lock_response;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 
 use crate::client::Inner;
-use crate::guard::{End, Grant, Hold, View};
+use crate::guard::{End, Grant, Hold};
 use crate::lock::Ask;
 use crate::pool::{Place, Pool};
 use crate::types::{LostReason, OnDisconnect, Outcome, RefusedReason, UnlockResult, Unlocked};
-use crate::{Error, convert, runtime};
+use crate::view::Writer;
+use crate::{Error, convert, runtime, view};
 
 /// A stream that has nothing more to tell is expected to end within this.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -79,7 +80,7 @@ pub(crate) type Granting = oneshot::Receiver<Result<Grant, Error>>;
 pub(crate) fn start(inner: Arc<Inner>, ask: Ask, kind: Kind) -> (Hold, Granting) {
     let ask = Arc::new(ask);
     let (commands, inbox) = mpsc::unbounded_channel();
-    let (view, seen) = watch::channel(View::default());
+    let (view, seen) = view::new();
     let (granted, granting) = oneshot::channel();
     let driver = Driver {
         inner: Arc::clone(&inner),
@@ -133,7 +134,7 @@ struct Driver {
     inner: Arc<Inner>,
     ask: Arc<Ask>,
     inbox: mpsc::UnboundedReceiver<Command>,
-    view: watch::Sender<View>,
+    view: Writer,
     /// The store that gave the ticket; another one cannot know of it.
     store_id: Vec<u8>,
     /// The token once granted.
@@ -150,7 +151,7 @@ impl Drop for Driver {
             return;
         }
         self.view
-            .send_modify(|view| view.lost = view.lost.take().or(Some(LostReason::Closed)));
+            .modify(|view| view.lost = view.lost.take().or(Some(LostReason::Closed)));
         let (urls, transport, dial) = (
             self.inner.urls.clone(),
             self.inner.transport.clone(),
@@ -324,7 +325,7 @@ impl Driver {
     /// 2 % less, since the two clocks may differ by 1 %. A promise never takes an earlier one back.
     fn promise(&self, sent: Duration, ttl: Duration) {
         let until = sent + ttl.saturating_sub(ttl / 50);
-        self.view.send_modify(|view| {
+        self.view.modify(|view| {
             view.confirmed = true;
             view.promised_until = view.promised_until.max(Some(until));
         });
@@ -345,7 +346,7 @@ impl Driver {
             } => {
                 let answer = self.unlock(outcome).await;
                 self.asked = false;
-                let promised = self.view.borrow().promised_until > Some(self.inner.clock.now());
+                let promised = self.view.read().promised_until > Some(self.inner.clock.now());
                 let answer = answer.map(|result| match result {
                     // An earlier try of this unlock did it, and its answer was lost.
                     UnlockResult::AlreadyReleased { ended_by: None } if promised => Unlocked::Unlocked,
@@ -354,7 +355,7 @@ impl Driver {
                     UnlockResult::LockByOther => LostReason::Unknown.into(),
                     UnlockResult::Released { .. } | UnlockResult::Cancelled => Unlocked::Unlocked,
                 });
-                self.view.send_modify(|view| match &answer {
+                self.view.modify(|view| match &answer {
                     Ok(Unlocked::Unlocked) => view.unlocked = true,
                     Ok(Unlocked::AlreadyLost(reason)) => view.lost = Some(reason.clone()),
                     Err(_) => view.lost = Some(LostReason::Unconfirmed),

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::client::Inner;
@@ -13,25 +13,7 @@ use crate::driver::{Command, Leaving};
 use crate::lock::Ask;
 use crate::session::Hub;
 use crate::types::{LostReason, Outcome, State, Unlocked};
-
-/// What is known of a hold at present. Written by the driver alone.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct View {
-    /// The end of what the server has promised, on the client's clock. `None`: nothing promised yet.
-    pub promised_until: Option<Duration>,
-    /// The server knows that the grant arrived: its full lease is promised.
-    pub confirmed: bool,
-    /// The policy needs a live stream, and there is none.
-    pub cut_off: bool,
-    /// There is no stream to the server at present.
-    pub suspended: bool,
-    /// How many wait behind it, as told last.
-    pub waiters: u64,
-    /// Given back by ourselves.
-    pub unlocked: bool,
-    /// Why it is lost, for good.
-    pub lost: Option<LostReason>,
-}
+use crate::view::{Reader, View};
 
 /// The grant, as the server told it.
 #[derive(Clone, Debug)]
@@ -49,7 +31,7 @@ pub(crate) struct Grant {
 pub(crate) struct Hold {
     pub inner: Arc<Inner>,
     pub ask: Arc<Ask>,
-    pub view: watch::Receiver<View>,
+    pub view: Reader,
     pub end: End,
 }
 
@@ -179,7 +161,7 @@ impl Guard {
     /// For how long the lock is held for certain, if nothing more is heard of the server; zero where it is not.
     #[must_use]
     pub fn valid_for(&self) -> Duration {
-        let view = self.hold.view.borrow();
+        let view = self.hold.view.read();
         if view.cut_off || view.unlocked || self.is_closed() {
             return Duration::ZERO;
         }
@@ -189,7 +171,7 @@ impl Guard {
     /// What is left of the last promise, even while the connection is lost and nothing is certain: what to plan by.
     #[must_use]
     pub fn promised_for(&self) -> Duration {
-        self.left(&self.hold.view.borrow())
+        self.left(&self.hold.view.read())
     }
 
     fn left(&self, view: &View) -> Duration {
@@ -202,7 +184,7 @@ impl Guard {
     /// What is known of the lock.
     #[must_use]
     pub fn state(&self) -> State {
-        let view = self.hold.view.borrow();
+        let view = self.hold.view.read();
         match &view.lost {
             Some(LostReason::Closed) => State::Closed,
             Some(LostReason::Unconfirmed) => State::Unknown,
@@ -228,26 +210,20 @@ impl Guard {
     /// # Errors
     /// Why the lock was lost before that.
     pub async fn confirmed(&self) -> Result<(), LostReason> {
-        let mut view = self.hold.view.clone();
-        let seen = view.wait_for(|it| it.lost.is_some() || it.confirmed).await;
+        let seen = self.hold.view.wait_for(|it| it.lost.is_some() || it.confirmed).await;
         seen.map_or(Err(LostReason::Closed), |it| it.lost.clone().map_or(Ok(()), Err))
     }
 
     /// Waits until the lock is lost, and tells why. It does not borrow the guard, and never ends if the lock is given
     /// back in good order.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + 'static {
-        let mut view = self.hold.view.clone();
+        let view = self.hold.view.clone();
         async move {
-            let reason = view
-                .wait_for(|it| it.lost.is_some() || it.unlocked)
-                .await
-                .ok()
-                .and_then(|it| it.lost.clone());
-            match reason {
-                Some(reason) => reason,
-                None if view.borrow().unlocked => std::future::pending().await,
+            match view.wait_for(|it| it.lost.is_some() || it.unlocked).await {
+                Ok(View { lost: Some(reason), .. }) => reason,
+                Ok(_) => std::future::pending().await,
                 // The driver is gone without a word: so is its runtime.
-                None => LostReason::Closed,
+                Err(_) => LostReason::Closed,
             }
         }
     }
@@ -283,7 +259,7 @@ impl Guard {
     }
 
     fn lost_already(&self) -> Option<LostReason> {
-        self.hold.view.borrow().lost.clone()
+        self.hold.view.read().lost.clone()
     }
 
     /// Leaves the hold to its lease and ends its renewal here: it can be renewed and unlocked by key, owner and token,
@@ -331,7 +307,7 @@ pub enum GuardEvent {
 /// The events of a guard, from [`Guard::events`].
 #[derive(Debug)]
 pub struct GuardEvents {
-    view: watch::Receiver<View>,
+    view: Reader,
     suspended: bool,
     waiters: u64,
     ended: bool,
@@ -348,14 +324,14 @@ impl GuardEvents {
                 return Some(event);
             }
             let closed = self.view.changed().await.is_err();
-            if closed && self.view.borrow().lost.is_none() {
+            if closed && self.view.read().lost.is_none() {
                 self.ended = true;
             }
         }
     }
 
     fn news(&mut self) -> Option<GuardEvent> {
-        let view = self.view.borrow_and_update();
+        let view = self.view.read();
         if let Some(reason) = &view.lost {
             self.ended = true;
             return Some(GuardEvent::Lost(reason.clone()));

@@ -48,6 +48,7 @@ mod runtime;
 pub mod seams;
 mod session;
 mod types;
+mod view;
 
 pub use calls::Watch;
 pub use client::{Client, ClientBuilder};

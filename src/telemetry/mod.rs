@@ -87,6 +87,15 @@ impl Rpc {
     }
 }
 
+/// How an unlock may be answered.
+const UNLOCK_LABELS: [&str; 5] = [
+    "released",
+    "cancelled",
+    "already_released",
+    "not_found",
+    "lock_by_other",
+];
+
 /// The counters of one mode.
 struct ModeSeries {
     /// Grants.
@@ -115,6 +124,10 @@ pub struct Telemetry {
     handoff: Histogram,
     /// Grants that took over from a hold and have not left yet: (shard, ticket), and when the hold before ended.
     handoffs: DashMap<(u32, Number), Time>,
+    /// Unlocks by answer, in the order of [`UNLOCK_LABELS`].
+    unlocks: [Counter; UNLOCK_LABELS.len()],
+    /// Renewals by answer.
+    renewals: [Counter; 3],
     /// Open `Lock` streams.
     lock_streams: Gauge,
     /// Open `Session` streams.
@@ -159,6 +172,9 @@ impl Telemetry {
             permits: mode("permits"),
             handoff: recorder.histogram(&names::HANDOFF, &[]),
             handoffs: DashMap::new(),
+            unlocks: UNLOCK_LABELS.map(|label| recorder.counter(&names::UNLOCKS, &[label])),
+            renewals: [Renewal::Renewed, Renewal::NotHeld, Renewal::InvalidTtl]
+                .map(|outcome| recorder.counter(&names::RENEWALS, &[outcome.label()])),
             lock_streams: recorder.gauge(&names::LIVE_STREAMS, &[Rpc::Lock.label()]),
             session_streams: recorder.gauge(&names::LIVE_STREAMS, &[Rpc::Session.label()]),
             watch_streams: recorder.gauge(&names::LIVE_STREAMS, &[Rpc::WatchLocks.label()]),
@@ -215,19 +231,26 @@ impl Telemetry {
 
     /// An unlock was answered.
     pub fn unlocked(&self, reply: &UnlockReply) {
-        let outcome = match reply {
-            UnlockReply::Released { .. } => "released",
-            UnlockReply::Cancelled => "cancelled",
-            UnlockReply::AlreadyReleased { .. } => "already_released",
-            UnlockReply::NotFound => "not_found",
-            UnlockReply::LockByOther => "lock_by_other",
+        let [released, cancelled, already_released, not_found, lock_by_other] = &self.unlocks;
+        let counter = match reply {
+            UnlockReply::Released { .. } => released,
+            UnlockReply::Cancelled => cancelled,
+            UnlockReply::AlreadyReleased { .. } => already_released,
+            UnlockReply::NotFound => not_found,
+            UnlockReply::LockByOther => lock_by_other,
         };
-        self.recorder.counter(&names::UNLOCKS, &[outcome]).increment(1);
+        counter.increment(1);
     }
 
     /// A renewal was answered.
     pub fn renewed(&self, outcome: Renewal) {
-        self.recorder.counter(&names::RENEWALS, &[outcome.label()]).increment(1);
+        let [renewed, not_held, invalid_ttl] = &self.renewals;
+        let counter = match outcome {
+            Renewal::Renewed => renewed,
+            Renewal::NotHeld => not_held,
+            Renewal::InvalidTtl => invalid_ttl,
+        };
+        counter.increment(1);
     }
 
     /// A grant leaves on its stream.

@@ -22,6 +22,8 @@ type Return = Pin<Box<dyn Future<Output = Result<Attached, LostReason>> + Send>>
 
 /// A server that answered NOT_HELD has so long to say why on the stream.
 const REASON_WITHIN: Duration = Duration::from_secs(1);
+/// A lock that is given back within this is not renewed at all.
+const RENEW_FIRST: Duration = Duration::from_millis(2);
 /// The shortest pause between two renewals.
 const RENEW_MIN: Duration = Duration::from_millis(20);
 
@@ -50,15 +52,15 @@ enum Step {
 
 impl Driver {
     /// Keeps the lock until it is given back or lost. A grant on a stream promises nothing by time, so it is renewed
-    /// at once; a try's grant already does.
+    /// very soon; a try's grant already does.
     pub(super) async fn hold(mut self, attached: Option<Attached>, ttl: Duration) {
         let now = self.inner.clock.now();
-        let promised = self.view.borrow().promised_until;
+        let promised = self.view.read().promised_until;
         let mut holding = Holding {
             renew_at: if promised.is_some() {
                 now + self.renew_after(ttl)
             } else {
-                now
+                now + RENEW_FIRST
             },
             attached,
             returning: None,
@@ -78,7 +80,7 @@ impl Driver {
                     holding.returning = None;
                     holding.attached = Some(attached);
                     holding.renew_at = self.inner.clock.now();
-                    self.view.send_modify(|view| {
+                    self.view.modify(|view| {
                         view.cut_off = false;
                         view.suspended = false;
                     });
@@ -136,7 +138,7 @@ impl Driver {
                 holding.attached = None;
                 // Under LEASE only renewals count, with or without a stream.
                 if self.ask.on_disconnect != OnDisconnect::Lease {
-                    self.view.send_modify(|view| {
+                    self.view.modify(|view| {
                         view.cut_off = true;
                         view.suspended = true;
                     });
@@ -152,14 +154,14 @@ impl Driver {
             Ok(RenewResult::Renewed { ttl }) => {
                 self.promise(sent, ttl);
                 holding.ttl = ttl;
-                let until = self.view.borrow().promised_until.unwrap_or(sent);
+                let until = self.view.read().promised_until.unwrap_or(sent);
                 holding.give_up = (until, LostReason::Unconfirmed);
                 holding.renew_at = self.inner.clock.now() + self.renew_after(ttl);
             }
             Ok(RenewResult::NotHeld | RenewResult::InvalidTtl) => {
                 // From here on it is not held; the stream may still tell why.
                 let now = self.inner.clock.now();
-                self.view.send_modify(|view| view.promised_until = Some(Duration::ZERO));
+                self.view.modify(|view| view.promised_until = Some(Duration::ZERO));
                 let wait = if holding.attached.is_some() {
                     REASON_WITHIN
                 } else {
@@ -184,7 +186,7 @@ impl Driver {
     /// Writes down that the lock is lost, and leaves nothing in the server that might still be there.
     async fn end_lost(mut self, reason: LostReason, attached: Option<Attached>) {
         let uncertain = reason == LostReason::Unconfirmed;
-        self.view.send_modify(|view| view.lost = Some(reason));
+        self.view.modify(|view| view.lost = Some(reason));
         if uncertain {
             let _ = self.unlock(Outcome::default()).await;
         }

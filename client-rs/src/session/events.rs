@@ -82,7 +82,7 @@ impl State {
             Event::Granted(wire) => self.on_granted(id, as_of, wire, now),
             Event::Contended(wire) => {
                 if let Some(slot) = self.locks.get(&id) {
-                    slot.view.send_modify(|view| view.waiters = wire.waiters);
+                    slot.view.modify(|view| view.waiters = wire.waiters);
                 }
             }
             Event::Lost(wire) => self.lose(id, convert::lost(wire)),
@@ -158,7 +158,7 @@ impl State {
         slot.tell_if_certain(now);
         self.keep(id, ttl, now);
         if !at_once {
-            self.renew(id);
+            self.acks.push(id);
         }
     }
 
@@ -227,7 +227,7 @@ impl State {
         let Some(slot) = self.locks.remove(&unlocking.lock) else {
             return;
         };
-        let promised = slot.view.borrow().promised_until > Some(now);
+        let promised = slot.view.read().promised_until > Some(now);
         let waiting = matches!(slot.phase, Phase::Waiting { .. });
         let answer = answer.map(|result| match result {
             UnlockResult::Released { .. } | UnlockResult::Cancelled => Unlocked::Unlocked,
@@ -238,7 +238,7 @@ impl State {
             UnlockResult::NotFound => LostReason::StoreChanged.into(),
             UnlockResult::LockByOther => LostReason::Unknown.into(),
         });
-        slot.view.send_modify(|view| match &answer {
+        slot.view.modify(|view| match &answer {
             Ok(Unlocked::Unlocked) => view.unlocked = true,
             Ok(Unlocked::AlreadyLost(reason)) => view.lost = Some(reason.clone()),
             Err(_) => view.lost = Some(LostReason::Unconfirmed),
@@ -290,7 +290,7 @@ impl State {
 impl Slot {
     /// Tells the caller of its grant once that is certain: before, a guard would say that it is not held.
     fn tell_if_certain(&mut self, now: Duration) {
-        let certain = self.view.borrow().promised_until > Some(now);
+        let certain = self.view.read().promised_until > Some(now);
         if certain
             && let Some(grant) = self.grant.take()
             && let Some(granting) = self.granting.take()

@@ -114,6 +114,11 @@ impl Link {
                     Ok(Some(message)) => {
                         heard = true;
                         self.hub.on_message(message);
+                        if !self.hub.state().acks.is_empty() {
+                            // Callers that were granted get their turn: an unlock in place of an acknowledgement is one.
+                            tokio::task::yield_now().await;
+                            self.hub.acknowledge();
+                        }
                     }
                     Ok(None) | Err(_) => return heard,
                 },
@@ -237,9 +242,20 @@ impl Stream for Requests {
 }
 
 impl Hub {
+    /// Acknowledges the grants that are still held.
+    fn acknowledge(&self) {
+        self.change(|state| {
+            for id in std::mem::take(&mut state.acks) {
+                if state.locks.get(&id).is_some_and(|slot| !slot.leaving) {
+                    state.renew(id);
+                }
+            }
+        });
+    }
+
     /// Does what is due at `now`; returns when the next thing is.
     fn tick(&self, now: Duration) -> Duration {
-        let jitter = {
+        let jitter = || {
             let mut bytes = [0; 4];
             self.random.fill(&mut bytes);
             1.0 - 0.1 * f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
@@ -249,7 +265,7 @@ impl Hub {
 }
 
 impl State {
-    fn tick(&mut self, now: Duration, jitter: f64) -> Duration {
+    fn tick(&mut self, now: Duration, jitter: impl FnOnce() -> f64) -> Duration {
         while let Some((at, lock)) = self.renewals.first().copied().filter(|(at, _)| *at <= now) {
             self.renewals.remove(&(at, lock));
             let there = self.locks.get(&lock).is_some_and(|slot| !slot.leaving);
@@ -266,7 +282,7 @@ impl State {
             }
         }
         if self.next_beat.is_none_or(|at| at <= now) || !self.welcomed {
-            self.look(now, jitter);
+            self.look(now, jitter());
         }
         let renewal = self.renewals.first().map(|(at, _)| *at);
         let next = self.next_beat.unwrap_or(now + PAUSE_MAX);
@@ -286,7 +302,7 @@ impl State {
             if !slot.is_leased() {
                 shortest = Some(shortest.map_or(ttl, |other: Duration| other.min(ttl)));
             }
-            let promised = slot.view.borrow().promised_until;
+            let promised = slot.view.read().promised_until;
             // What became of a grant that waits for its acknowledgement's answer, that answer says.
             if acked && promised.is_some_and(|until| until <= now) && !slot.leaving {
                 over.push(*id);

@@ -10,15 +10,16 @@ mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use crate::Error;
 use crate::client::Inner;
 use crate::driver::{Granting, Leaving};
-use crate::guard::{End, Hold, View};
+use crate::guard::{End, Hold};
 use crate::lock::Ask;
 use crate::seams::{Clock, Random};
 use crate::types::{LostReason, OnDisconnect, Outcome, Unlocked};
+use crate::view::Writer;
+use crate::{Error, view};
 
 use state::{Phase, Slot, State, Unlocking};
 
@@ -110,7 +111,7 @@ impl Hub {
 /// Takes a ticket on the client's session, which is opened with the first one.
 pub(crate) fn start(inner: Arc<Inner>, ask: Ask) -> (Hold, Granting) {
     let ask = Arc::new(ask);
-    let (view, seen) = watch::channel(View::default());
+    let (view, seen) = view::new();
     let (granted, granting) = oneshot::channel();
     let hub = Arc::clone(&inner.hub);
     let slot = Slot {
@@ -148,6 +149,6 @@ fn needs_stream(policy: OnDisconnect) -> bool {
 }
 
 /// Writes down that a lock is lost.
-fn mark_lost(view: &watch::Sender<View>, reason: LostReason) {
-    view.send_modify(|view| view.lost = view.lost.take().or(Some(reason)));
+fn mark_lost(view: &Writer, reason: LostReason) {
+    view.modify(|view| view.lost = view.lost.take().or(Some(reason)));
 }

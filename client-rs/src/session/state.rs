@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use ticketlock_proto::v1;
 use ticketlock_proto::v1::session_call::Call;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use crate::driver::Leaving;
-use crate::guard::{Grant, View};
+use crate::guard::Grant;
 use crate::lock::Ask;
 use crate::types::{LostReason, OnDisconnect, Outcome, Unlocked};
+use crate::view::Writer;
 use crate::{Error, convert};
 
 /// Sending times that are remembered: a lease counted from an older message is not counted at all.
@@ -38,6 +39,8 @@ pub(super) struct State {
     /// When messages were sent, on the client's clock; the first entry is that of message `sent_from`.
     sent: VecDeque<Duration>,
     sent_from: u64,
+    /// Grants to be acknowledged, unless their callers give them back at once.
+    pub acks: Vec<u64>,
     /// Unlocks to be tried again.
     pub retries: Vec<u64>,
     /// Renewals of LEASE holds: when, and which.
@@ -72,7 +75,7 @@ pub(super) struct State {
 /// One lock.
 pub(super) struct Slot {
     pub ask: Arc<Ask>,
-    pub view: watch::Sender<View>,
+    pub view: Writer,
     /// Until it is granted or refused.
     pub granting: Option<oneshot::Sender<Result<Grant, Error>>>,
     /// Granted, but not told to the caller before it is certain.
@@ -223,6 +226,7 @@ impl State {
         self.sent.clear();
         self.sent_from = 1;
         self.calls.clear();
+        self.acks.clear();
         self.beat = false;
         self.stream
     }
@@ -235,7 +239,7 @@ impl State {
         let held = |slot: &&Slot| matches!(slot.phase, Phase::Held { .. });
         for slot in self.locks.values().filter(held) {
             let cut_off = super::needs_stream(slot.ask.on_disconnect);
-            slot.view.send_modify(|view| {
+            slot.view.modify(|view| {
                 view.suspended = true;
                 view.cut_off |= cut_off;
             });
@@ -248,7 +252,7 @@ impl State {
         let Some(sent) = sent else { return };
         let until = sent + ttl.saturating_sub(ttl / 50);
         let acknowledged = matches!(slot.phase, Phase::Held { acked: true, .. });
-        slot.view.send_modify(|view| {
+        slot.view.modify(|view| {
             view.cut_off = false;
             view.suspended = false;
             view.confirmed |= acknowledged;

@@ -1,5 +1,6 @@
 //! What the workers of a run do.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -167,7 +168,12 @@ async fn waiters(args: &Arc<Bench>, clients: &[Client], clock: Clock) -> anyhow:
     for (_, client) in (0..args.workers).zip(clients.iter().cycle()) {
         let (queued, all, workers) = (Arc::clone(&queued), Arc::clone(&all_queued), u64::from(args.workers));
         let asked = clock.now();
+        let told = AtomicBool::new(false);
         let lock = client.lock(&key).on_queued(move |_| {
+            // Its place is told again as it changes.
+            if told.swap(true, Ordering::Relaxed) {
+                return;
+            }
             let mut queued = queued.lock().unwrap_or_else(PoisonError::into_inner);
             record(&mut queued, clock.now() - asked);
             if queued.len() == workers {
