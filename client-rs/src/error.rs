@@ -7,7 +7,7 @@ use std::time::Duration;
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use crate::types::{Obstacle, RefusedReason};
+use crate::types::{LostReason, Obstacle, RefusedReason};
 
 /// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -35,7 +35,10 @@ pub enum Error {
     /// An argument that no server needs to see.
     #[error("{0}")]
     Argument(String),
-    /// The client's runtime has ended.
+    /// The lock was lost while work was done under it.
+    #[error("the lock was lost: {0}")]
+    Lost(LostReason),
+    /// The client is closed, or its runtime has ended.
     #[error("the client is closed")]
     Closed,
 }
@@ -118,7 +121,7 @@ impl Error {
                     )
             }
             Self::Connect { .. } => true,
-            Self::Argument(_) | Self::Closed => false,
+            Self::Argument(_) | Self::Closed | Self::Lost(_) => false,
         }
     }
 
@@ -139,7 +142,7 @@ impl Error {
                 FailureKind::Unavailable => matches!(failure.reason.as_str(), "DRAINING" | "SHARD_MOVED"),
                 _ => false,
             },
-            Self::Closed => false,
+            Self::Closed | Self::Lost(_) => false,
         }
     }
 
@@ -151,6 +154,7 @@ impl Error {
             Self::Failed(failure) => &failure.reason,
             Self::Connect { .. } => "UNREACHABLE",
             Self::Argument(_) => "INVALID_ARGUMENT",
+            Self::Lost(_) => "LOST",
             Self::Closed => "CLOSED",
         }
     }
@@ -163,7 +167,7 @@ impl Error {
             Self::Failed(failure) => {
                 failure.is_transport() || matches!(failure.kind, FailureKind::Unavailable | FailureKind::TimedOut)
             }
-            Self::NotAcquired { .. } | Self::Argument(_) => false,
+            Self::NotAcquired { .. } | Self::Argument(_) | Self::Lost(_) => false,
         }
     }
 

@@ -34,6 +34,7 @@
 //! Where long two-way streams do not pass ([`ClientBuilder::plain_streams`]), each ticket has a stream and a task of its
 //! own (`driver`). Nothing is cancelled by dropping a stream, because HTTP/2 stacks count that against the connection.
 
+pub mod blocking;
 mod calls;
 mod client;
 mod clock;
@@ -42,6 +43,7 @@ mod driver;
 mod error;
 mod guard;
 mod lock;
+mod many;
 mod pool;
 mod runtime;
 #[doc(hidden)]

@@ -73,8 +73,6 @@ pub struct Connection {
     last_read: AtomicU64,
     /// The client's side closed or reset it.
     closed_by_peer: AtomicBool,
-    /// This side let go of it.
-    dropped: AtomicBool,
     /// This side is to let go of it.
     doomed: AtomicBool,
     /// Woken when it is doomed.
@@ -170,7 +168,6 @@ impl Connection {
         Self {
             last_read: AtomicU64::new(clock.now().0),
             closed_by_peer: AtomicBool::new(false),
-            dropped: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
             reader: Mutex::new(None),
             silent_after,
@@ -187,10 +184,11 @@ impl Connection {
         if self.closed_by_peer.load(Ordering::SeqCst) {
             return DetachCause::Ended;
         }
-        if self.dropped.load(Ordering::SeqCst) || self.doomed.load(Ordering::SeqCst) {
+        if self.doomed.load(Ordering::SeqCst) {
             return DetachCause::Silent;
         }
-        // The reset of a stream is something that was heard. Server's clock, from the last bytes that came in.
+        // The reset of a stream is something that was heard, and so is the word that a client goes away, after which
+        // the stack lets go of the connection before the client does. Server's clock, from the last bytes that came in.
         let last_read = Time(self.last_read.load(Ordering::SeqCst));
         if self.clock.now().since(last_read) > self.silent_after {
             DetachCause::Silent
@@ -243,7 +241,6 @@ impl Connection {
 
 impl<T> Drop for Io<T> {
     fn drop(&mut self) {
-        self.connection.dropped.store(true, Ordering::SeqCst);
         self.connections.open.remove(&self.number);
         self.connections.telemetry.connections(self.connections.open.len());
         self.connections.closed.notify_waiters();
@@ -357,7 +354,8 @@ mod tests {
         assert_eq!(connection.cause(), DetachCause::Ended, "closed by the peer");
     }
 
-    /// Goal: what was not heard of for longer than half the keep-alive timeout, and what this side dropped, is silence.
+    /// Goal: what was not heard of for longer than half the keep-alive timeout is silence, let go of or not; a client that
+    /// was just heard of ended it, even where the stack let go of the connection first.
     #[tokio::test(start_paused = true)]
     async fn silence() {
         let (io, _theirs, connection, _connections) = connected();
@@ -366,9 +364,10 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(connection.cause(), DetachCause::Silent);
         drop(io);
+        assert_eq!(connection.cause(), DetachCause::Silent);
         let (io, _theirs, connection, _connections) = connected();
         drop(io);
-        assert_eq!(connection.cause(), DetachCause::Silent);
+        assert_eq!(connection.cause(), DetachCause::Ended);
     }
 
     /// Goal: a doomed connection ends at once, also while it waits, and that is no end of the client's.

@@ -1,5 +1,7 @@
 //! A server in this process on free ports, and short ways to call it with the generated stubs.
 
+pub mod talk;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -239,7 +239,8 @@ impl State {
             UnlockResult::LockByOther => LostReason::Unknown.into(),
         });
         slot.view.modify(|view| match &answer {
-            Ok(Unlocked::Unlocked) => view.unlocked = true,
+            // Closed in between, it stays closed.
+            Ok(Unlocked::Unlocked) => view.unlocked = view.lost.is_none(),
             Ok(Unlocked::AlreadyLost(reason)) => view.lost = Some(reason.clone()),
             Err(_) => view.lost = Some(LostReason::Unconfirmed),
         });

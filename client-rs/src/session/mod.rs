@@ -102,6 +102,35 @@ impl Hub {
         });
     }
 
+    /// Gives back everything, and takes no more.
+    pub(crate) fn release_all(&self, inner: &Arc<Inner>) {
+        let now = self.clock.now();
+        let count = self.state().locks.len();
+        let mut leavings: Vec<Leaving> = (0..count).map(|_| Leaving::new(inner)).collect();
+        self.change(|state| {
+            state.shut = true;
+            let ids: Vec<u64> = state.locks.keys().copied().collect();
+            for id in ids {
+                let Some(slot) = state.locks.get_mut(&id).filter(|slot| !slot.leaving) else {
+                    continue;
+                };
+                slot.leaving = true;
+                mark_lost(&slot.view, LostReason::Closed);
+                if let Some(granting) = slot.granting.take() {
+                    let _ = granting.send(Err(Error::Closed));
+                }
+                let unlocking = Unlocking {
+                    lock: id,
+                    outcome: Outcome::default(),
+                    reply: None,
+                    started: now,
+                    leaving: leavings.pop(),
+                };
+                state.unlock(unlocking);
+            }
+        });
+    }
+
     /// Leaves a hold to its lease; whether it was there.
     pub(crate) fn forget(&self, id: u64) -> bool {
         self.change(|state| state.locks.remove(&id).is_some())
@@ -126,6 +155,10 @@ pub(crate) fn start(inner: Arc<Inner>, ask: Ask) -> (Hold, Granting) {
     };
     let (id, first) = hub.change(|state| {
         let id = state.next_id();
+        if state.shut {
+            // Dropping the slot answers the caller: the client is closed.
+            return (id, false);
+        }
         state.locks.insert(id, slot);
         state.ask(id, false);
         (id, !std::mem::replace(&mut state.running, true))

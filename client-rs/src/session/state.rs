@@ -65,6 +65,8 @@ pub(super) struct State {
     pub left: Vec<Leaving>,
     /// The task runs.
     pub running: bool,
+    /// No more locks are taken.
+    pub shut: bool,
     /// The client is gone.
     pub closed: bool,
     /// Rings when the task has to look at its times again.

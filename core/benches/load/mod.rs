@@ -1,64 +1,164 @@
-//! A shard under a steady load, driven as a server drives it: one output for all steps, emptied in between.
+//! A shard under a steady load, driven as a server drives it: one output for all steps, emptied in between, and
+//! `pushed` after each.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ticketlock_core::command::{Command, LockRequest, Reply, Unlock};
+use ticketlock_core::command::{Command, LockRequest, Reply, Unlock, UnlockReply};
+use ticketlock_core::output::{Effect, Event};
 use ticketlock_core::record::Records;
 use ticketlock_core::types::{
     EventOptions, Mode, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamId, StreamKind, Time,
 };
 use ticketlock_core::{Config, Output, Shard};
 
+/// Who asks: it decides which deadlines a ticket has.
+#[derive(Clone, Copy)]
+pub enum Client {
+    /// RELEASE on a stream of its own: no deadline, neither in line nor as a holder.
+    Plain,
+    /// GRACE on a session, with a wait timeout: a deadline in line, an acknowledgement, and a lease.
+    Session,
+    /// LEASE: only the lease ends it.
+    Lease,
+}
+
+impl Client {
+    /// The clients whose pairs and hand-offs are measured.
+    pub const MEASURED: [Self; 2] = [Self::Plain, Self::Session];
+
+    /// As it is called in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Session => "session",
+            Self::Lease => "lease",
+        }
+    }
+
+    fn terms(self) -> (StreamKind, OnDisconnect, Option<Duration>) {
+        match self {
+            Self::Plain => (StreamKind::Plain, OnDisconnect::Release, None),
+            Self::Session => (
+                StreamKind::Session,
+                OnDisconnect::Grace(Duration::from_secs(10)),
+                Some(Duration::from_secs(600)),
+            ),
+            Self::Lease => (StreamKind::Plain, OnDisconnect::Lease, None),
+        }
+    }
+}
+
+impl FromStr for Client {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::MEASURED.into_iter().find(|client| client.name() == name);
+        found.ok_or_else(|| format!("no such client: {name}"))
+    }
+}
+
 /// One shard and whoever uses it.
 pub struct Load {
     shard: Shard,
     out: Output,
     now: Time,
+    /// The key that pairs and hand-offs are about.
+    key: Arc<str>,
     owner: Arc<str>,
-    requests: u128,
+    /// Tickets taken so far: it makes request ids and streams.
+    requests: u64,
+    /// The token that was granted last on `key`.
+    token: Number,
 }
 
 impl Load {
-    /// An empty shard.
-    pub fn new() -> Self {
-        let config = Config {
-            waiters_max: 200_000,
-            ..Config::default()
-        };
+    fn new() -> Self {
         Self {
-            shard: Shard::recover(config, Records::default(), Time(1)),
+            shard: Shard::recover(Config::default(), Records::default(), Time(1)),
             out: Output::default(),
             now: Time(1),
+            key: Arc::from("images/hot"),
             owner: Arc::from("node-17/worker-3"),
             requests: 0,
+            token: 0,
         }
     }
 
-    fn tick(&mut self) {
-        self.out.changes.clear();
-        self.out.effects.clear();
-        self.out.granted.clear();
-        self.now = self.now.after(Duration::from_nanos(100));
+    /// A shard with so many keys, each held on a lease; `key` is none of them.
+    pub fn leased(keys: u32) -> Self {
+        let mut load = Self::new();
+        for key in 0..keys {
+            load.lock(Arc::from(format!("jobs/{key}")), Client::Lease);
+        }
+        load
     }
 
-    /// Takes a ticket; returns its number.
-    pub fn lock(&mut self, key: &Arc<str>, on_disconnect: OnDisconnect) -> Number {
-        self.tick();
+    /// A line of this length on `key`, behind a holder.
+    pub fn line(client: Client, waiters: u32) -> Self {
+        let mut load = Self::new();
+        load.lock(Arc::clone(&load.key), client);
+        load.token = load.told_token();
+        for _ in 0..waiters {
+            load.lock(Arc::clone(&load.key), client);
+        }
+        load
+    }
+
+    /// Takes `key`, which is free, and gives it back.
+    pub fn pair(&mut self, client: Client) {
+        self.lock(Arc::clone(&self.key), client);
+        self.token = self.told_token();
+        self.unlock();
+    }
+
+    /// The holder unlocks, the next in line is granted, and a new ticket joins the tail: the length stays.
+    pub fn hand_off(&mut self, client: Client) {
+        self.unlock();
+        self.token = self.told_token();
+        self.lock(Arc::clone(&self.key), client);
+    }
+
+    /// Lets every lease run out, in as many turns as it takes.
+    pub fn expire_all(&mut self) {
+        // Every lease is due then, and the turn is not so late that it counts as a stall.
+        let due = self.shard.next_deadline().unwrap_or(self.now);
+        self.now = due.after(Duration::from_millis(500));
+        while self.shard.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.empty_output();
+            self.shard.expire_due(self.now, &mut self.out);
+            self.shard.pushed(&self.out.granted, self.now);
+        }
+        assert_eq!(self.holders(), 0, "leases are left");
+    }
+
+    /// Tickets that wait.
+    pub fn waiters(&self) -> u64 {
+        self.shard.totals().waiters
+    }
+
+    /// Tickets that hold.
+    pub fn holders(&self) -> u64 {
+        self.shard.totals().holders
+    }
+
+    fn lock(&mut self, key: Arc<str>, client: Client) {
         self.requests += 1;
+        let (kind, on_disconnect, wait_timeout) = client.terms();
         let request = LockRequest {
-            key: Arc::clone(key),
+            key,
             owner: Arc::clone(&self.owner),
-            request_id: Some(RequestId(self.requests.to_be_bytes())),
+            request_id: Some(RequestId(u128::from(self.requests).to_be_bytes())),
             attach_number: 0,
             attach_only: false,
             stream: Some(Stream {
-                id: StreamId(self.requests as u64),
-                kind: StreamKind::Plain,
+                id: StreamId(self.requests),
+                kind,
             }),
             mode: Mode::Exclusive,
             ttl: Duration::from_secs(30),
-            wait_timeout: None,
+            wait_timeout,
             on_disconnect,
             same_owner: SameOwner::Wait,
             lock_delay: Duration::ZERO,
@@ -66,75 +166,54 @@ impl Load {
             metadata: Arc::from(Vec::new()),
             events: EventOptions::default(),
         };
-        let reply = self
-            .shard
-            .apply(Command::Lock(Box::new(request)), self.now, &mut self.out);
-        let Reply::Lock(Ok(Some(ticket))) = reply else {
-            unreachable!("a lock was refused: {reply:?}")
-        };
-        ticket
+        let reply = self.step(Command::Lock(Box::new(request)));
+        assert!(
+            matches!(reply, Reply::Lock(Ok(Some(_)))),
+            "a lock was refused: {reply:?}"
+        );
     }
 
-    /// Ends the hold of this token.
-    pub fn unlock(&mut self, key: &Arc<str>, token: Number) {
-        self.tick();
+    fn unlock(&mut self) {
         let unlock = Unlock {
-            key: Arc::clone(key),
+            key: Arc::clone(&self.key),
             owner: Arc::clone(&self.owner),
-            token: Some(token),
+            token: Some(self.token),
             request_id: None,
             outcome: Outcome::default(),
         };
-        self.shard.apply(Command::Unlock(unlock), self.now, &mut self.out);
+        let reply = self.step(Command::Unlock(unlock));
+        assert!(
+            matches!(reply, Reply::Unlock(Ok(UnlockReply::Released { .. }))),
+            "an unlock did nothing: {reply:?}"
+        );
     }
 
-    /// The token that holds the key.
-    pub fn token(&self, key: &Arc<str>) -> Number {
-        let view = self.shard.get(key, 0, self.now);
-        view.holders.first().map(|holder| holder.token).unwrap_or_default()
+    fn step(&mut self, command: Command) -> Reply {
+        self.empty_output();
+        self.now = self.now.after(Duration::from_nanos(100));
+        let reply = self.shard.apply(command, self.now, &mut self.out);
+        self.shard.pushed(&self.out.granted, self.now);
+        reply
     }
 
-    /// A line of this length behind a holder.
-    pub fn line(key: &Arc<str>, waiters: u32) -> Self {
-        let mut load = Self::new();
-        for _ in 0..=waiters {
-            load.lock(key, OnDisconnect::Release);
-        }
-        load
+    fn empty_output(&mut self) {
+        self.out.changes.clear();
+        self.out.effects.clear();
+        self.out.granted.clear();
     }
 
-    /// One hand-off: the holder unlocks, the next in line is granted, and a new one joins the tail.
-    pub fn hand_off(&mut self, key: &Arc<str>) {
-        let token = self.token(key);
-        self.unlock(key, token);
-        self.lock(key, OnDisconnect::Release);
-    }
-
-    /// So many keys, each held on a lease.
-    pub fn leased(keys: u32) -> Self {
-        let mut load = Self::new();
-        for key in 0..keys {
-            load.lock(&Arc::from(format!("jobs/{key}")), OnDisconnect::Lease);
-        }
-        load
-    }
-
-    /// Lets every lease run out; returns how many turns that took.
-    pub fn expire_all(&mut self) -> u32 {
-        let mut turns = 0;
-        self.now = self
-            .shard
-            .next_deadline()
-            .unwrap_or(self.now)
-            .after(Duration::from_millis(500));
-        while self.shard.next_deadline().is_some_and(|deadline| deadline <= self.now) {
-            self.out.changes.clear();
-            self.out.effects.clear();
-            self.out.granted.clear();
-            self.shard.expire_due(self.now, &mut self.out);
-            turns += 1;
-        }
-        assert_eq!(self.shard.totals().holders, 0, "leases are left");
-        turns
+    /// The token that the last step told its stream, as a client learns it.
+    fn told_token(&self) -> Number {
+        let mut told = self.out.effects.iter().filter_map(|effect| match effect {
+            Effect::Push {
+                event: Event::Granted(granted),
+                ..
+            } => Some(granted.token),
+            _ => None,
+        });
+        let Some(token) = told.next() else {
+            unreachable!("nobody was granted: {:?}", self.out)
+        };
+        token
     }
 }
