@@ -1,13 +1,14 @@
 # run: a server, release build. test: everything, installs what it needs. verify: checks, writes nothing.
 # fix: what can be mended by a tool. bench: the core's benches with their bounds, then Ticketlock beside others.
+# soak: 10,000 locks of one client for ten minutes. torture: a thousand cut connections under load.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test verify fix bench
+.PHONY: help run test verify fix bench soak torture
 
 help:
-	@echo "make run | test | verify | fix | bench"
+	@echo "make run | test | verify | fix | bench | soak | torture"
 
 run:
 	cargo run --release --locked -- serve
@@ -22,6 +23,12 @@ verify:
 	scripts/prepare.sh verify
 	scripts/verify.sh
 	@echo "make verify: passed"
+
+soak:
+	TICKETLOCK_SOAK=400 cargo test --release --locked --test sessions ten_thousand -- --nocapture
+
+torture:
+	TICKETLOCK_CUTS=1000 cargo test --locked --test sessions cuts -- --nocapture
 
 fix:
 	cargo fmt --all

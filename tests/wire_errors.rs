@@ -55,6 +55,7 @@ const PROVOKED: &[ErrorReason] = &[
     ErrorReason::TooManyWaiters,
     ErrorReason::TooManyStreams,
     ErrorReason::MessageTooLarge,
+    ErrorReason::OutboxFull,
     ErrorReason::ShardBusy,
     ErrorReason::Draining,
     ErrorReason::StoreUnavailable,
@@ -65,11 +66,10 @@ const PROVOKED: &[ErrorReason] = &[
     ErrorReason::Corrupt,
 ];
 
-/// Not yet: authentication, outboxes of sessions, shedding of other kinds, and the deadline that callers keep.
+/// Not yet: authentication, shedding of other kinds, and the deadline that callers keep.
 const PENDING: &[ErrorReason] = &[
     ErrorReason::Unauthenticated,
     ErrorReason::PermissionDenied,
-    ErrorReason::OutboxFull,
     ErrorReason::Overloaded,
     ErrorReason::DeadlineExceeded,
 ];

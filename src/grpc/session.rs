@@ -230,7 +230,7 @@ impl SessionEvents {
             }
         }
         match polled {
-            Poll::Ready(false) => Err(ServiceError::Draining.into()),
+            Poll::Ready(Err(error)) => Err(error.into()),
             _ if self.session.is_done() && self.outgoing.is_empty() => Err(ServiceError::Draining.into()),
             _ => Ok(()),
         }

@@ -11,7 +11,7 @@ use ticketlock_core::command::UnlockReply;
 use ticketlock_core::output::KeyView;
 
 use super::error::ServiceError;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 
 /// The answer to a call on a session.
 #[derive(Debug)]
@@ -37,6 +37,10 @@ pub enum Answer {
 pub(super) struct Inbox {
     /// The number of the latest message that was received.
     as_of: AtomicU64,
+    /// Unread news of locks.
+    events: AtomicUsize,
+    /// Bound: unread news of locks.
+    events_max: usize,
     /// What changes.
     unread: Mutex<Unread>,
 }
@@ -50,13 +54,15 @@ pub(super) struct Unread {
     pub(super) answers: Vec<(u64, Answer)>,
     /// The server has stopped: nothing follows.
     pub(super) stopped: bool,
+    /// The client did not read: its locks are let go, and nothing follows.
+    pub(super) full: bool,
     /// Whom to wake.
     reader: Option<Waker>,
 }
 
 impl Unread {
     fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.answers.is_empty() && !self.stopped
+        self.ready.is_empty() && self.answers.is_empty() && !self.stopped && !self.full
     }
 
     /// One wake-up for all that is reported before it is taken.
@@ -65,7 +71,38 @@ impl Unread {
     }
 }
 
+/// What one unread event takes at most, about.
+const EVENT_BYTES: usize = 256;
+
 impl Inbox {
+    /// Nothing to read; so many bytes may stay unread.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            events_max: bytes_max / EVENT_BYTES,
+            ..Self::default()
+        }
+    }
+
+    /// So many bytes may stay unread.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.events_max * EVENT_BYTES
+    }
+
+    /// A lock has one more unread event; whether that is the one too many.
+    pub(super) fn add_event(&self) -> bool {
+        let before = self.events.fetch_add(1, Ordering::Relaxed);
+        let full = before == self.events_max;
+        if full {
+            self.report(|unread| unread.full = true);
+        }
+        full
+    }
+
+    /// Events of a lock were taken.
+    pub(super) fn take_events(&self, count: usize) {
+        self.events.fetch_sub(count, Ordering::Relaxed);
+    }
+
     /// A message of the client's was received.
     pub(super) fn received(&self, number: u64) {
         self.as_of.store(number, Ordering::Release);
@@ -111,7 +148,7 @@ impl Inbox {
         }
         std::mem::swap(&mut unread.ready, &mut taken.ready);
         std::mem::swap(&mut unread.answers, &mut taken.answers);
-        taken.stopped = unread.stopped;
+        (taken.stopped, taken.full) = (unread.stopped, unread.full);
         Poll::Ready(())
     }
 }

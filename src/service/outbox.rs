@@ -110,11 +110,12 @@ impl Outbox {
         }
     }
 
-    /// An event leaves the shard. Unread ones of the same kind for the same ticket are out of date and go.
-    pub(super) fn push(&self, ticket: Number, event: Event) {
+    /// An event leaves the shard. Unread ones of the same kind for the same ticket are out of date and go. Whether its
+    /// session has one unread event too many since.
+    pub(super) fn push(&self, ticket: Number, event: Event) -> bool {
         let mut content = self.content.lock();
         if content.complete || content.failure.is_some() {
-            return;
+            return false;
         }
         content.complete = is_last(&event);
         content.holds = match &event {
@@ -126,9 +127,19 @@ impl Outbox {
         if let Some(index) = stale {
             content.items.remove(index);
         }
+        let full = match &self.home {
+            Some(home) if stale.is_none() => home.inbox.add_event(),
+            _ => false,
+        };
         let as_of = self.home.as_ref().map_or(0, |home| home.inbox.as_of());
         content.items.push_back(LockItem::Event { ticket, event, as_of });
         self.wake(&mut content);
+        full
+    }
+
+    /// The session it belongs to.
+    pub(super) fn inbox(&self) -> Option<&Arc<Inbox>> {
+        self.home.as_ref().map(|home| &home.inbox)
     }
 
     /// Something can be read.
@@ -146,6 +157,9 @@ impl Outbox {
     pub(super) fn take(&self, mut item: impl FnMut(LockItem)) -> Option<ServiceError> {
         let mut content = self.content.lock();
         content.listed = false;
+        if let Some(home) = &self.home {
+            home.inbox.take_events(content.items.len());
+        }
         content.items.drain(..).for_each(&mut item);
         if content.complete {
             return None;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ticketlock_core::types::{StreamId, Time};
+use ticketlock_core::types::{DetachCause, StreamId, Time};
 use ticketlock_core::{Output, Shard};
 use tokio::runtime::Handle;
 
@@ -152,6 +152,20 @@ impl Runtime {
     /// Carries something out in a task of its own.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+
+    /// Ends the locks of a session whose client does not read, in a task of its own: who found out holds a shard. As
+    /// nothing was heard of the client, what it may count is kept.
+    pub(super) fn let_go(self: &Arc<Self>, inbox: Arc<Inbox>) {
+        let runtime = Arc::clone(self);
+        self.spawn(async move {
+            let of_session = |outbox: &Arc<Outbox>| outbox.inbox().is_some_and(|of| Arc::ptr_eq(of, &inbox));
+            let streams = runtime.streams.iter().map(|entry| Arc::clone(entry.value()));
+            let streams: Vec<_> = streams.filter(of_session).collect();
+            for outbox in streams {
+                super::stream::end(&runtime, &outbox, || DetachCause::Silent);
+            }
+        });
     }
 
     /// Starts the shard's timer.

@@ -74,7 +74,7 @@ impl Service {
     pub fn session(&self, probe: DetachProbe) -> Session {
         let runtime = Arc::clone(&self.runtime);
         let number = runtime.next_number();
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(runtime.config.limits.outbox_bytes_max));
         runtime.sessions.insert(number, Arc::clone(&inbox));
         Session {
             runtime,
@@ -274,9 +274,12 @@ impl Session {
         });
     }
 
-    /// All news there is, in order for each call; waits for the first. `false`: the server has stopped, and nothing
-    /// follows.
-    pub fn poll_news(&mut self, context: &Context<'_>, mut news: impl FnMut(u64, SessionItem)) -> Poll<bool> {
+    /// All news there is, in order for each call; waits for the first. An error ends the session: nothing follows.
+    pub fn poll_news(
+        &mut self,
+        context: &Context<'_>,
+        mut news: impl FnMut(u64, SessionItem),
+    ) -> Poll<Result<(), ServiceError>> {
         let mut taken = std::mem::take(&mut self.taken);
         if self.inbox.poll(context, &mut taken).is_pending() {
             self.taken = taken;
@@ -294,9 +297,16 @@ impl Session {
             }
             news(call, SessionItem::Answer(answer));
         }
-        let goes_on = !taken.stopped;
+        let end = match (taken.full, taken.stopped) {
+            (true, _) => Err(ServiceError::LimitReached {
+                reason: "OUTBOX_FULL",
+                limit: u64::try_from(self.inbox.bytes_max()).unwrap_or(u64::MAX),
+            }),
+            (false, true) => Err(ServiceError::Draining),
+            (false, false) => Ok(()),
+        };
         self.taken = taken;
-        Poll::Ready(goes_on)
+        Poll::Ready(end)
     }
 
     fn take_news(&mut self, call: u64, news: &mut impl FnMut(u64, SessionItem)) {

@@ -443,11 +443,21 @@ fn refuse<T>(error: ServiceError, settle: impl FnOnce(&Result<T, ServiceError>, 
 }
 
 /// Carries out one effect.
-fn deliver(runtime: &Runtime, shard: u32, epoch: u64, revision: &mut u64, watchers: &[Arc<Watcher>], effect: Effect) {
+fn deliver(
+    runtime: &Arc<Runtime>,
+    shard: u32,
+    epoch: u64,
+    revision: &mut u64,
+    watchers: &[Arc<Watcher>],
+    effect: Effect,
+) {
     match effect {
         Effect::Push { stream, ticket, event } => {
             if let Some(outbox) = runtime.streams.get(&stream) {
-                outbox.push(ticket, event);
+                let full = outbox.push(ticket, event);
+                if full && let Some(inbox) = outbox.inbox() {
+                    runtime.let_go(Arc::clone(inbox));
+                }
             }
         }
         Effect::Happened(happening) => {

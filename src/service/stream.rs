@@ -89,40 +89,46 @@ impl Drop for LockStream {
         if self.outbox.is_told() {
             return self.runtime.forget(self.outbox.stream.id);
         }
-        let slot = self.runtime.slot(self.outbox.shard);
-        // Order: under the shard's lock, so that a shard that opens sees either the stream or how it ended.
-        let mut state = slot.state.lock();
-        let id = self.outbox.stream.id;
-        let detachment = if self.disarmed {
-            None
-        } else {
-            self.outbox.detach(|| (self.probe)())
-        };
-        let Some((ticket, cause)) = detachment else {
-            return self.runtime.forget(id);
-        };
-        if let Phase::Taking { .. } = state.phase {
-            // It stays in the registry for the shard to see when it opens.
-            return;
+        if self.disarmed {
+            let slot = self.runtime.slot(self.outbox.shard);
+            // Order: as in `end`.
+            let _state = slot.state.lock();
+            return self.runtime.forget(self.outbox.stream.id);
         }
-        let command = Command::Detach {
-            key: Arc::clone(&self.outbox.key),
-            ticket,
-            stream: id,
-            cause,
-        };
-        let runtime = Arc::clone(&self.runtime);
-        let settle = move |result: &Result<Reply, ServiceError>, _| match result {
-            Ok(_) | Err(ServiceError::Draining) => runtime.forget(id),
-            // As above: this end was not committed, and the shard begins anew.
-            Err(_) => {}
-        };
-        // Nobody waits for the answer; the step goes on without.
-        drop(slot.step_in(
-            &self.runtime,
-            &mut state,
-            |shard, now, out| shard.apply(command, now, out),
-            settle,
-        ));
+        end(&self.runtime, &self.outbox, || (self.probe)());
     }
+}
+
+/// Ends a stream: its ticket is detached, unless that was done or there is none.
+pub(super) fn end(runtime: &Arc<Runtime>, outbox: &Outbox, probe: impl FnOnce() -> DetachCause) {
+    let slot = runtime.slot(outbox.shard);
+    // Order: under the shard's lock, so that a shard that opens sees either the stream or how it ended.
+    let mut state = slot.state.lock();
+    let id = outbox.stream.id;
+    let Some((ticket, cause)) = outbox.detach(probe) else {
+        return runtime.forget(id);
+    };
+    if let Phase::Taking { .. } = state.phase {
+        // It stays in the registry for the shard to see when it opens.
+        return;
+    }
+    let command = Command::Detach {
+        key: Arc::clone(&outbox.key),
+        ticket,
+        stream: id,
+        cause,
+    };
+    let forgetful = Arc::clone(runtime);
+    let settle = move |result: &Result<Reply, ServiceError>, _| match result {
+        Ok(_) | Err(ServiceError::Draining) => forgetful.forget(id),
+        // As above: this end was not committed, and the shard begins anew.
+        Err(_) => {}
+    };
+    // Nobody waits for the answer; the step goes on without.
+    drop(slot.step_in(
+        runtime,
+        &mut state,
+        |shard, now, out| shard.apply(command, now, out),
+        settle,
+    ));
 }
