@@ -13,7 +13,8 @@ time_ratio_max=3
 rounds=100000
 
 cargo bench --locked -p ticketlock-core --bench rules -- "$@"
-program=$(cargo bench --locked -p ticketlock-core --bench rules --no-run 2>&1 | sed -n 's/.*(\(.*rules-[0-9a-f]*\)).*/\1/p')
+program=$(cargo bench --locked -p ticketlock-core --bench rules --no-run 2>&1 |
+  sed -n 's/.*(\(.*rules-[0-9a-f]*\)).*/\1/p')
 
 # A count that is not there must not pass for zero.
 number() {
@@ -47,7 +48,8 @@ within() {
     { greatest = $1 }
     END {
       apart = greatest > bound * least
-      printf "  %s: greatest / least = %.2f, at most %s%s\n", unit, greatest / least, bound, apart ? ": TOO FAR APART" : ""
+      printf "  %s: greatest / least = %.2f, at most %s", unit, greatest / least, bound
+      print apart ? ": TOO FAR APART" : ""
       exit apart
     }' || failed=yes
 }

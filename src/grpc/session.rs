@@ -39,6 +39,8 @@ pub struct SessionEvents {
     /// The number of the last message that was received.
     received: u64,
     outgoing: Outgoing,
+    /// Kept for its memory.
+    gathered: Vec<(u64, SessionItem)>,
     /// Its place on the connection.
     _seat: Seat,
     /// How it stands.
@@ -81,6 +83,7 @@ impl SessionEvents {
             hello: None,
             received: 0,
             outgoing: Outgoing::new(bytes_max),
+            gathered: Vec::new(),
             _seat: seat,
             state: State::Open,
         }
@@ -221,14 +224,15 @@ impl SessionEvents {
 
     /// Puts all news into the outgoing message. `Err` ends the session.
     fn gather(&mut self, context: &Context<'_>) -> Result<(), Failure> {
-        let mut gathered = Vec::new();
+        let mut gathered = std::mem::take(&mut self.gathered);
         let polled = self.session.poll_news(context, |id, item| gathered.push((id, item)));
-        for (id, item) in gathered {
+        for (id, item) in gathered.drain(..) {
             match item {
                 SessionItem::Lock { shard, mode, item } => self.tell(id, shard, mode, item),
                 SessionItem::Answer(answer) => self.answer(id, answer),
             }
         }
+        self.gathered = gathered;
         match polled {
             Poll::Ready(Err(error)) => Err(error.into()),
             _ if self.session.is_done() && self.outgoing.is_empty() => Err(ServiceError::Draining.into()),

@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 
 use crate::grpc::status::{ErrorReason, Failure};
 use crate::service::{Clock, Service};
-use crate::sync::DashMap;
+use crate::sync::{AtomicU64, DashMap, Ordering};
 use recorder::Recorder;
 
 /// The calls of the API, as a label.
@@ -87,6 +87,9 @@ impl Rpc {
     }
 }
 
+/// Commits with fewer changes than this that took no time are only counted: they are most of a memory store's.
+const INSTANT_CHANGES: usize = 16;
+
 /// How an unlock may be answered.
 const UNLOCK_LABELS: [&str; 5] = [
     "released",
@@ -104,6 +107,8 @@ struct ModeSeries {
     contended: Counter,
     /// Time in line.
     wait: Histogram,
+    /// Grants without a wait since the last upkeep.
+    at_once: AtomicU64,
     /// Time of holds.
     hold: Histogram,
 }
@@ -138,6 +143,8 @@ pub struct Telemetry {
     connections: Gauge,
     /// Connections over the limit.
     connections_refused: Counter,
+    /// Commits that took no time, by their number of changes, since the last upkeep.
+    instant_commits: [AtomicU64; INSTANT_CHANGES],
     /// Latency of commits.
     commit: Histogram,
     /// Size of commits.
@@ -160,6 +167,7 @@ impl Telemetry {
             granted: recorder.counter(&names::ACQUISITIONS, &[mode, "granted"]),
             contended: recorder.counter(&names::CONTENDED_ACQUISITIONS, &[mode]),
             wait: recorder.histogram(&names::WAIT, &[mode]),
+            at_once: AtomicU64::new(0),
             hold: recorder.histogram(&names::HOLD, &[mode]),
         };
         recorder
@@ -180,6 +188,7 @@ impl Telemetry {
             watch_streams: recorder.gauge(&names::LIVE_STREAMS, &[Rpc::WatchLocks.label()]),
             connections: recorder.gauge(&names::CONNECTIONS, &[]),
             connections_refused: recorder.counter(&names::CONNECTIONS_REFUSED, &[]),
+            instant_commits: [const { AtomicU64::new(0) }; INSTANT_CHANGES],
             commit: recorder.histogram(&names::COMMIT, &[]),
             commit_changes: recorder.histogram(&names::COMMIT_CHANGES, &[]),
             recovery: recorder.histogram(&names::RECOVERY, &[]),
@@ -282,6 +291,7 @@ impl Telemetry {
 
     /// Moves observations into their buckets; to be called every few seconds.
     pub fn upkeep(&self) {
+        self.count_instant();
         self.handle().run_upkeep();
     }
 
@@ -294,6 +304,7 @@ impl Telemetry {
 
     /// Sets the gauges that are read off the service.
     fn refresh(&self, service: &Service) {
+        self.count_instant();
         let (mut keys, mut holders, mut waiters) = (0, 0, 0);
         for (shard, totals) in service.totals().into_iter().enumerate() {
             let shard = shard.to_string();
@@ -317,6 +328,23 @@ impl Telemetry {
         self.recorder
             .gauge(&names::STORE_INFO, &[store.name(), store.durability()])
             .set(1.0);
+    }
+
+    /// Moves what was only counted into its histograms.
+    fn count_instant(&self) {
+        for (commits, changes) in self.instant_commits.iter().zip(0_u32..) {
+            let count = usize::try_from(commits.swap(0, Ordering::Relaxed)).unwrap_or(usize::MAX);
+            if count > 0 {
+                self.commit.record_many(0.0, count);
+                self.commit_changes.record_many(f64::from(changes), count);
+            }
+        }
+        for mode in [&self.exclusive, &self.shared, &self.permits] {
+            let count = usize::try_from(mode.at_once.swap(0, Ordering::Relaxed)).unwrap_or(usize::MAX);
+            if count > 0 {
+                mode.wait.record_many(0.0, count);
+            }
+        }
     }
 
     /// Renders.

@@ -12,6 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::{Telemetry, mode_label, names, refused_label};
 use crate::service::Observer;
 use crate::store::StoreError;
+use crate::sync::Ordering;
 
 impl Observer for Telemetry {
     fn happened(&self, shard: u32, happening: &Happening) {
@@ -20,6 +21,12 @@ impl Observer for Telemetry {
     }
 
     fn committed(&self, _shard: u32, took: Duration, changes: usize) {
+        if took.is_zero()
+            && let Some(count) = self.instant_commits.get(changes)
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         self.commit.record(took);
         self.commit_changes.record(super::count_value(changes));
     }
@@ -57,9 +64,11 @@ impl Telemetry {
             HappeningKind::Queued => {}
             HappeningKind::Granted { waited, handoff } => {
                 series.granted.increment(1);
-                series.wait.record(waited.unwrap_or_default());
-                if waited.is_some() {
+                if let Some(waited) = waited {
+                    series.wait.record(*waited);
                     series.contended.increment(1);
+                } else {
+                    series.at_once.fetch_add(1, Ordering::Relaxed);
                 }
                 if *handoff {
                     // Bound: gone when the grant leaves, or when the hold ends.

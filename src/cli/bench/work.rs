@@ -87,7 +87,11 @@ async fn one_loop(client: &Client, args: &Bench, worker: u32, clock: Clock, begi
             Workload::Mixed if round % 10 == 0 => &hot,
             _ => &own,
         };
-        let done = pair(client, key).await;
+        let done = match args.workload {
+            // A rival gives back and queues again in one breath; its pair ends with the next grant.
+            Workload::Hot => client.lock(key).await.map(drop),
+            _ => pair(client, key).await,
+        };
         let now = clock.now();
         match done {
             Ok(()) if from >= begin && now <= end => record(&mut seen.pairs, now.saturating_sub(from)),
