@@ -3,6 +3,8 @@
 
 pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-pub use dashmap::DashMap;
 pub use parking_lot::{Mutex, MutexGuard};
 pub use tokio::sync::{Notify, oneshot, watch};
+
+/// A map that many change at once. Its keys are numbers of this server's own, which nobody can choose to collide.
+pub type DashMap<K, V> = dashmap::DashMap<K, V, foldhash::fast::FixedState>;

@@ -111,7 +111,7 @@ impl Connections {
     pub fn new(open_max: u32, keepalive_timeout: Duration, clock: Clock, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let open_max = usize::try_from(open_max).unwrap_or(usize::MAX);
         let silent_after = keepalive_timeout / 2;
-        let (open, next) = (DashMap::new(), AtomicU64::new(0));
+        let (open, next) = (DashMap::default(), AtomicU64::new(0));
         Arc::new(Self {
             open,
             next,

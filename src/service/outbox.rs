@@ -4,7 +4,6 @@
 //! A shard puts events in while it is locked and never waits; the stream's task takes them out at its own pace. It
 //! knows nothing of shards and stores.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,6 +11,8 @@ use std::time::Duration;
 use ticketlock_core::output::Event;
 use ticketlock_core::shard::Reattach;
 use ticketlock_core::types::{DetachCause, EventOptions, Number, RequestId, Stream};
+
+use smallvec::SmallVec;
 
 use super::error::ServiceError;
 use super::inbox::Inbox;
@@ -66,7 +67,7 @@ pub(super) struct Home {
 #[derive(Default)]
 struct Content {
     /// Unread. Bound: one of each kind per ticket, and one `Draining`.
-    items: VecDeque<LockItem>,
+    items: SmallVec<[LockItem; 1]>,
     /// Whom to wake when there is something to read.
     reader: Option<Waker>,
     /// The ticket that it follows, known once the rules answered, committed or not.
@@ -132,7 +133,7 @@ impl Outbox {
             _ => false,
         };
         let as_of = self.home.as_ref().map_or(0, |home| home.inbox.as_of());
-        content.items.push_back(LockItem::Event { ticket, event, as_of });
+        content.items.push(LockItem::Event { ticket, event, as_of });
         self.wake(&mut content);
         full
     }
@@ -213,7 +214,7 @@ impl Outbox {
         }
         // A session is told once for all its locks.
         if self.home.is_none() {
-            content.items.push_back(LockItem::Draining { left });
+            content.items.push(LockItem::Draining { left });
         }
         if content.holds.is_none() {
             content.failure = Some(ServiceError::Draining);
@@ -235,8 +236,8 @@ impl Outbox {
     /// The next item, or the end.
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Option<Result<LockItem, ServiceError>>> {
         let mut content = self.content.lock();
-        if let Some(item) = content.items.pop_front() {
-            return Poll::Ready(Some(Ok(item)));
+        if !content.items.is_empty() {
+            return Poll::Ready(Some(Ok(content.items.remove(0))));
         }
         if content.complete {
             return Poll::Ready(None);

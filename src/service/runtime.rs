@@ -66,8 +66,8 @@ impl Runtime {
         let now = clock.now();
         Self {
             slots: (0..config.shards.get()).map(|number| Slot::new(number, now)).collect(),
-            streams: DashMap::new(),
-            sessions: DashMap::new(),
+            streams: DashMap::default(),
+            sessions: DashMap::default(),
             stream_gone: Notify::new(),
             boot_id: ids.draw_id(),
             draining: AtomicBool::new(false),

@@ -179,7 +179,7 @@ impl Telemetry {
             shared: mode("shared"),
             permits: mode("permits"),
             handoff: recorder.histogram(&names::HANDOFF, &[]),
-            handoffs: DashMap::new(),
+            handoffs: DashMap::default(),
             unlocks: UNLOCK_LABELS.map(|label| recorder.counter(&names::UNLOCKS, &[label])),
             renewals: [Renewal::Renewed, Renewal::NotHeld, Renewal::InvalidTtl]
                 .map(|outcome| recorder.counter(&names::RENEWALS, &[outcome.label()])),
@@ -193,7 +193,7 @@ impl Telemetry {
             commit_changes: recorder.histogram(&names::COMMIT_CHANGES, &[]),
             recovery: recorder.histogram(&names::RECOVERY, &[]),
             panics: recorder.counter(&names::PANICS, &[]),
-            requests: DashMap::new(),
+            requests: DashMap::default(),
             recorder,
         })
     }
