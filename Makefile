@@ -15,7 +15,7 @@ run:
 
 test:
 	scripts/prepare.sh test
-	cargo test --workspace --locked
+	cargo test --locked
 	scripts/test-python.sh
 	@echo "make test: passed"
 

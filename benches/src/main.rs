@@ -8,6 +8,7 @@ mod mariadb;
 mod process;
 mod redis;
 mod report;
+mod shards;
 mod ticketlock;
 
 use std::io::Write as _;
@@ -29,7 +30,7 @@ struct Args {
     /// Where unpacked Redis and MariaDB are, if they are not installed.
     #[arg(long, env = "TICKETLOCK_SERVERS")]
     servers: Option<PathBuf>,
-    /// What is measured.
+    /// What is measured; `shards` is a table of its own.
     #[arg(long, value_delimiter = ',', default_value = "echo,ticketlock,redis,mariadb")]
     only: Vec<String>,
     /// How often everything is measured, alternating.
@@ -64,9 +65,10 @@ async fn main() -> anyhow::Result<()> {
             match subject.as_str() {
                 "echo" => echo::measure(span, &mut results).await?,
                 "ticketlock" => ticketlock::measure(&args.ticketlock, span, &mut results).await?,
+                "shards" => shards::measure(&args.ticketlock, span, &mut results).await?,
                 "redis" => redis::measure(args.servers.as_deref(), span, &mut results).await?,
                 "mariadb" => mariadb::measure(args.servers.as_deref(), span, &mut results).await?,
-                other => anyhow::bail!("--only: {other}: one of echo, ticketlock, redis, mariadb"),
+                other => anyhow::bail!("--only: {other}: one of echo, ticketlock, redis, mariadb, shards"),
             }
         }
     }

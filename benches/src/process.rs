@@ -43,6 +43,17 @@ impl Server {
         Ok(Duration::from_millis(ticks * 10))
     }
 
+    /// Memory in KiB: `VmRSS` now, `VmHWM` at most so far.
+    pub fn resident_kib(&self, field: &str) -> anyhow::Result<f64> {
+        let pid = self.0.id().context("it has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.context("an unknown form of /proc/PID/status")?.parse()?)
+    }
+
     /// Ends it.
     pub async fn end(mut self) -> anyhow::Result<()> {
         self.0.kill().await?;

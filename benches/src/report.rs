@@ -88,6 +88,18 @@ const PROMISES: &[Promise] = &[
         "ticketlock drained/s of 1000",
         0.8,
     ),
+    at_most(
+        "KiB per waiter on a session",
+        "ticketlock KiB/waiter, sessions",
+        "one",
+        1.0,
+    ),
+    at_most(
+        "KiB per waiter on a plain stream",
+        "ticketlock KiB/waiter, plain streams",
+        "one",
+        9.0,
+    ),
     at_least(
         "W1 64 workers / Redis",
         "ticketlock pairs/s, 64 workers",
@@ -148,8 +160,15 @@ impl Results {
     }
 
     fn ratio(&self, promise: &Promise) -> Option<f64> {
-        let pairs = self.0.get(promise.figure)?.iter().zip(self.0.get(promise.by)?);
-        let mut ratios: Vec<f64> = pairs.map(|(figure, by)| figure / by).collect();
+        let figures = self.0.get(promise.figure)?;
+        // Some figures are promised as they are.
+        let ones = vec![1.0; figures.len()];
+        let by = if promise.by == "one" {
+            &ones
+        } else {
+            self.0.get(promise.by)?
+        };
+        let mut ratios: Vec<f64> = figures.iter().zip(by).map(|(figure, by)| figure / by).collect();
         ratios.sort_by(f64::total_cmp);
         ratios.get(ratios.len() / 2).copied()
     }

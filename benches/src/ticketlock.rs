@@ -12,19 +12,7 @@ use crate::report::Results;
 
 /// One round.
 pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> anyhow::Result<()> {
-    let mut command = Command::new(program);
-    command.args([
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--http",
-        "127.0.0.1:0",
-        "--log",
-        "warn",
-    ]);
-    let (server, line) = Server::start_and_read(&mut command).await?;
-    let address = line.split_whitespace().find_map(|word| word.strip_prefix("grpc="));
-    let endpoint = format!("http://{}", address.context("no address in the first line")?);
+    let (server, endpoint) = start(program, &[]).await?;
     let seconds = format!("{}s", span.as_secs());
     let bench = |arguments: &'static [&'static str]| run(program, &endpoint, &seconds, arguments);
 
@@ -51,10 +39,48 @@ pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> a
         results.add(&format!("ticketlock queued/s of {count}"), rate(&drained, 0)?);
         results.add(&format!("ticketlock drained/s of {count}"), rate(&drained, 1)?);
     }
-    server.end().await
+    server.end().await?;
+    memory(program, results).await
 }
 
-async fn run(program: &Path, endpoint: &str, seconds: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+/// A server of its own for the memory that waiters take: at most, above what it takes at rest.
+async fn memory(program: &Path, results: &mut Results) -> anyhow::Result<()> {
+    for (name, plain) in [("sessions", false), ("plain streams", true)] {
+        let (server, endpoint) = start(program, &[]).await?;
+        let before = server.resident_kib("VmRSS")?;
+        let arguments: &[&str] = if plain {
+            &["waiters", "--workers", "10000", "--connections", "50", "--plain"]
+        } else {
+            &["waiters", "--workers", "10000"]
+        };
+        run(program, &endpoint, "1s", arguments).await?;
+        let most = server.resident_kib("VmHWM")?;
+        results.add(&format!("ticketlock KiB/waiter, {name}"), (most - before) / 10_000.0);
+        server.end().await?;
+    }
+    Ok(())
+}
+
+/// A server on free ports, and its endpoint.
+pub async fn start(program: &Path, arguments: &[&str]) -> anyhow::Result<(Server, String)> {
+    let mut command = Command::new(program);
+    command.args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--log",
+        "warn",
+    ]);
+    let (server, line) = Server::start_and_read(command.args(arguments)).await?;
+    let address = line.split_whitespace().find_map(|word| word.strip_prefix("grpc="));
+    let endpoint = format!("http://{}", address.context("no address in the first line")?);
+    Ok((server, endpoint))
+}
+
+/// Runs the load tool; what it says.
+pub async fn run(program: &Path, endpoint: &str, seconds: &str, arguments: &[&str]) -> anyhow::Result<Value> {
     let output = Command::new(program)
         .args(["bench", "-o", "json", "--duration", seconds, "--endpoint", endpoint])
         .args(arguments)
@@ -66,7 +92,8 @@ async fn run(program: &Path, endpoint: &str, seconds: &str, arguments: &[&str]) 
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn rate(report: &Value, phase: usize) -> anyhow::Result<f64> {
+/// Operations a second of a phase.
+pub fn rate(report: &Value, phase: usize) -> anyhow::Result<f64> {
     number(report, &format!("/phases/{phase}/per_second"))
 }
 
