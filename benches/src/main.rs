@@ -30,8 +30,8 @@ struct Args {
     /// Where unpacked Redis and MariaDB are, if they are not installed.
     #[arg(long, env = "TICKETLOCK_SERVERS")]
     servers: Option<PathBuf>,
-    /// What is measured; `shards` is a table of its own.
-    #[arg(long, value_delimiter = ',', default_value = "echo,ticketlock,redis,mariadb")]
+    /// What is measured.
+    #[arg(long, value_delimiter = ',', default_value = "echo,ticketlock,redis,mariadb,shards")]
     only: Vec<String>,
     /// How often everything is measured, alternating.
     #[arg(long, default_value = "3")]

@@ -25,84 +25,101 @@ pub async fn run(args: &Arc<Bench>, clients: &[Client], clock: Clock) -> anyhow:
     }
 }
 
-/// What one worker has seen.
-struct Seen {
-    pairs: Latencies,
+/// What one worker has done.
+#[derive(Default)]
+struct Done {
+    pairs: u64,
     errors: u64,
+}
+
+/// A worker's place in a run.
+struct Worker {
+    client: Client,
+    number: u32,
+    args: Arc<Bench>,
+    clock: Clock,
+    /// What counts begins and ends then.
+    span: (Duration, Duration),
+    /// Shared by all workers of a connection: a histogram is larger than all else that a worker needs.
+    latencies: Arc<Mutex<Latencies>>,
 }
 
 /// Workers that lock and unlock until the time is over.
 async fn loops(args: &Arc<Bench>, clients: &[Client], clock: Clock) -> anyhow::Result<Report> {
     let begin = clock.now() + args.duration / 10;
-    let end = begin + args.duration;
+    let shared: Vec<_> = clients.iter().map(|_| Arc::new(Mutex::new(latencies()))).collect();
     let mut tasks = JoinSet::new();
-    for (worker, client) in (0..args.workers).zip(clients.iter().cycle()) {
-        let (client, args) = (client.clone(), Arc::clone(args));
-        tasks.spawn(async move { one_loop(&client, &args, worker, clock, begin, end).await });
+    for (number, (client, latencies)) in (0..args.workers).zip(clients.iter().zip(&shared).cycle()) {
+        let worker = Worker {
+            client: client.clone(),
+            number,
+            args: Arc::clone(args),
+            clock,
+            span: (begin, begin + args.duration),
+            latencies: Arc::clone(latencies),
+        };
+        tasks.spawn(async move { worker.run().await });
     }
-    let mut all = latencies();
     let mut served = (u64::MAX, 0);
     let mut errors = 0;
-    while let Some(seen) = tasks.join_next().await {
-        let seen = seen?;
-        all.add(&seen.pairs)?;
-        errors += seen.errors;
-        served = (served.0.min(seen.pairs.len()), served.1.max(seen.pairs.len()));
+    while let Some(done) = tasks.join_next().await {
+        let done = done?;
+        errors += done.errors;
+        served = (served.0.min(done.pairs), served.1.max(done.pairs));
     }
-    let took = args.duration;
-    let name = "lock+unlock";
+    let mut all = latencies();
+    for part in shared {
+        all.add(&*part.lock().unwrap_or_else(PoisonError::into_inner))?;
+    }
     let phases = vec![Phase {
-        name,
-        took,
+        name: "lock+unlock",
+        took: args.duration,
         latencies: all,
     }];
     Ok(Report { phases, served, errors })
 }
 
-async fn one_loop(client: &Client, args: &Bench, worker: u32, clock: Clock, begin: Duration, end: Duration) -> Seen {
-    let own = format!("{}own/{worker}", args.prefix);
-    let hot = format!("{}hot", args.prefix);
-    // Each worker's share of the rate, beginning at its part of the first interval.
-    let every = args
-        .rate
-        .map(|rate| Duration::from_secs_f64(f64::from(args.workers) / rate as f64));
-    let mut due = every.map(|every| clock.now() + every.mul_f64(f64::from(worker) / f64::from(args.workers)));
-    let mut seen = Seen {
-        pairs: latencies(),
-        errors: 0,
-    };
-    for round in 0_u64.. {
-        let now = clock.now();
-        if now >= end {
-            break;
-        }
-        let mut from = now;
-        if let (Some(at), Some(every)) = (&mut due, every) {
-            sleep(at.saturating_sub(now)).await;
-            from = *at;
-            *at += every;
-        }
-        let key = match args.workload {
-            Workload::Hot => &hot,
-            Workload::Mixed if round % 10 == 0 => &hot,
-            _ => &own,
-        };
-        let done = match args.workload {
-            // A rival gives back and queues again in one breath; its pair ends with the next grant.
-            Workload::Hot => client.lock(key).await.map(drop),
-            _ => pair(client, key).await,
-        };
-        let now = clock.now();
-        match done {
-            Ok(()) if from >= begin && now <= end => record(&mut seen.pairs, now.saturating_sub(from)),
-            Ok(()) => {}
-            Err(_) => {
-                seen.errors += 1;
+impl Worker {
+    async fn run(self) -> Done {
+        let (workers, (begin, end)) = (f64::from(self.args.workers), self.span);
+        let own = format!("{}own/{}", self.args.prefix, self.number);
+        let hot = format!("{}hot", self.args.prefix);
+        // Each worker's share of the rate, beginning at its part of the first interval.
+        let every = self
+            .args
+            .rate
+            .map(|rate| Duration::from_secs_f64(workers / rate as f64));
+        let mut due = every.map(|every| self.clock.now() + every.mul_f64(f64::from(self.number) / workers));
+        let mut done = Done::default();
+        for round in 0_u64.. {
+            let now = self.clock.now();
+            if now >= end {
+                break;
+            }
+            let mut from = now;
+            if let (Some(at), Some(every)) = (&mut due, every) {
+                sleep(at.saturating_sub(now)).await;
+                from = *at;
+                *at += every;
+            }
+            let result = match self.args.workload {
+                // A rival gives back and queues again in one breath; its pair ends with the next grant.
+                Workload::Hot => self.client.lock(&hot).await.map(drop),
+                Workload::Mixed if round % 10 == 0 => pair(&self.client, &hot).await,
+                _ => pair(&self.client, &own).await,
+            };
+            let now = self.clock.now();
+            if result.is_err() {
+                done.errors += 1;
                 sleep(Duration::from_millis(100)).await;
+            } else if from >= begin && now <= end {
+                done.pairs += 1;
+                let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+                record(&mut latencies, now.saturating_sub(from));
             }
         }
+        done
     }
-    seen
 }
 
 async fn pair(client: &Client, key: &str) -> Result<(), Error> {
