@@ -34,5 +34,5 @@ fn every_workload_runs_over_both_transports() {
     }
     let report = bench(&server, &["pairs", "--rate", "500"]);
     let rate = report["phases"][0]["per_second"].as_f64().expect("a rate");
-    assert!((250.0..=550.0).contains(&rate), "at most what was asked for: {report}");
+    assert!((50.0..=550.0).contains(&rate), "at most what was asked for: {report}");
 }
