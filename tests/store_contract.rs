@@ -6,7 +6,9 @@ use std::time::Duration;
 use ticketlock::store::{Commit, Faults, FaultyStore, MemoryStore, Store, StoreError};
 use ticketlock_core::record::{Change, ClaimRecord, End, EndRecord, HoldRecord, OutcomeRecord, Records, TicketRecord};
 use ticketlock_core::sharding::ShardCount;
-use ticketlock_core::types::{Mode, Number, OnDisconnect, Outcome, OutcomeStatus, RefusedReason, RequestId, SameOwner};
+use ticketlock_core::types::{
+    Mode, Number, OnDisconnect, Outcome, OutcomeStatus, RefusedReason, RequestId, SameOwner, Terms,
+};
 
 /// The whole suite. `make` gives a new, empty store of four shards.
 pub async fn check_store<S: Store>(make: impl Fn() -> S) {
@@ -45,20 +47,23 @@ fn ticket(number: Number, owner: &str) -> TicketRecord {
         same_owner: SameOwner::Reenter,
         ttl: Duration::from_secs(9),
     };
-    TicketRecord {
-        ticket: number,
-        order: number + 1,
+    let terms = Terms {
         key: "a/key".into(),
         owner: owner.into(),
         mode: Mode::Permits {
             permits: 2,
             capacity: 5,
         },
-        ttl: Duration::from_millis(1500),
         wait_timeout: Some(Duration::from_secs(60)),
         lock_delay: Duration::from_secs(1),
         max_hold: Some(Duration::from_secs(600)),
-        metadata: vec![("job".to_owned(), "42".to_owned())].into(),
+        metadata: vec![("job".to_owned(), "42".to_owned())],
+    };
+    TicketRecord {
+        ticket: number,
+        order: number + 1,
+        terms: Arc::new(terms),
+        ttl: Duration::from_millis(1500),
         claims: vec![claim],
         hold: Some(HoldRecord {
             token: number + 2,
@@ -66,6 +71,11 @@ fn ticket(number: Number, owner: &str) -> TicketRecord {
             previous_outcome: outcome("fine"),
         }),
     }
+}
+
+/// Such a ticket, to be kept.
+fn put(number: Number, owner: &str) -> Change {
+    Change::PutTicket(Box::new(ticket(number, owner)))
 }
 
 /// A remembered end.
@@ -117,7 +127,7 @@ async fn commits_come_back(store: &impl Store) {
     let mark = records.mark + 100;
     let changes = vec![
         Change::Mark(mark),
-        Change::PutTicket(ticket(11, "me")),
+        put(11, "me"),
         Change::PutEnd(end(12)),
         Change::PutOutcome(pending("a/key", "done")),
     ];
@@ -133,8 +143,8 @@ async fn commits_come_back(store: &impl Store) {
 async fn deletes_delete(store: &impl Store) {
     let (epoch, _) = take(store, 0).await;
     let puts = vec![
-        Change::PutTicket(ticket(11, "me")),
-        Change::PutTicket(ticket(21, "you")),
+        put(11, "me"),
+        put(21, "you"),
         Change::PutEnd(end(12)),
         Change::PutEnd(end(22)),
         Change::PutOutcome(pending("a", "1")),
@@ -169,12 +179,9 @@ async fn marks_never_fall(store: &impl Store) {
 async fn the_earlier_writer_is_fenced(store: &impl Store) {
     let (earlier, _) = take(store, 2).await;
     let (later, _) = take(store, 2).await;
-    let late = commit(store, 2, earlier, vec![Change::PutTicket(ticket(11, "late"))]).await;
+    let late = commit(store, 2, earlier, vec![put(11, "late")]).await;
     assert_eq!(late, Err(StoreError::Fenced));
-    assert_eq!(
-        commit(store, 2, later, vec![Change::PutTicket(ticket(21, "now"))]).await,
-        Ok(())
-    );
+    assert_eq!(commit(store, 2, later, vec![put(21, "now")]).await, Ok(()));
     assert_eq!(take(store, 2).await.1.tickets, [ticket(21, "now")]);
 }
 
@@ -182,14 +189,8 @@ async fn the_earlier_writer_is_fenced(store: &impl Store) {
 async fn shards_are_apart(store: &impl Store) {
     let (one, _) = take(store, 0).await;
     let (two, _) = take(store, 3).await;
-    assert_eq!(
-        commit(store, 0, one, vec![Change::PutTicket(ticket(11, "zero"))]).await,
-        Ok(())
-    );
-    assert_eq!(
-        commit(store, 3, two, vec![Change::PutTicket(ticket(11, "three"))]).await,
-        Ok(())
-    );
+    assert_eq!(commit(store, 0, one, vec![put(11, "zero")]).await, Ok(()));
+    assert_eq!(commit(store, 3, two, vec![put(11, "three")]).await, Ok(()));
     assert_eq!(take(store, 0).await.1.tickets, [ticket(11, "zero")]);
     assert_eq!(take(store, 3).await.1.tickets, [ticket(11, "three")]);
 }
@@ -198,11 +199,11 @@ async fn shards_are_apart(store: &impl Store) {
 async fn changes_keep_their_order(store: &impl Store) {
     let (epoch, _) = take(store, 0).await;
     let changes = vec![
-        Change::PutTicket(ticket(11, "first")),
+        put(11, "first"),
         Change::DeleteTicket(11),
-        Change::PutTicket(ticket(11, "second")),
-        Change::PutTicket(ticket(11, "third")),
-        Change::PutTicket(ticket(12, "gone")),
+        put(11, "second"),
+        put(11, "third"),
+        put(12, "gone"),
         Change::DeleteTicket(12),
     ];
     assert_eq!(commit(store, 0, epoch, changes).await, Ok(()));
@@ -212,10 +213,7 @@ async fn changes_keep_their_order(store: &impl Store) {
 /// A shard that was given back can be taken, with what it kept.
 async fn given_back_is_taken_again(store: &impl Store) {
     let (epoch, _) = take(store, 0).await;
-    assert_eq!(
-        commit(store, 0, epoch, vec![Change::PutTicket(ticket(11, "me"))]).await,
-        Ok(())
-    );
+    assert_eq!(commit(store, 0, epoch, vec![put(11, "me")]).await, Ok(()));
     assert_eq!(store.give_back(0, epoch).await, Ok(()));
     let (later, records) = take(store, 0).await;
     assert!(later > epoch);

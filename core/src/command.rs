@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use crate::output::{Granted, Obstacle};
 use crate::types::{
-    DetachCause, EventOptions, LostReason, Metadata, Mode, Number, OnDisconnect, Outcome, RefusedReason, RequestId,
-    SameOwner, Stream, StreamId,
+    DetachCause, EventOptions, LostReason, Number, OnDisconnect, Outcome, RefusedReason, RequestId, SameOwner, Stream,
+    StreamId, Terms,
 };
 
 /// One step of the machine. Every field was validated by the shell (lengths, ranges, encodings).
@@ -51,10 +51,8 @@ pub enum Command {
 /// A request for a lock.
 #[derive(Clone, Debug)]
 pub struct LockRequest {
-    /// Names the lock.
-    pub key: Arc<str>,
-    /// Who asks.
-    pub owner: Arc<str>,
+    /// What it asks for.
+    pub terms: Arc<Terms>,
     /// `None`: the request can be neither repeated nor cancelled by id.
     pub request_id: Option<RequestId>,
     /// The client's growing number of this attach; the highest wins, and of equal ones the later.
@@ -63,22 +61,12 @@ pub struct LockRequest {
     pub attach_only: bool,
     /// Where events go; `None` for a try.
     pub stream: Option<Stream>,
-    /// What may be held beside it.
-    pub mode: Mode,
     /// Length of the lease.
     pub ttl: Duration,
-    /// How long it may wait; `None`: without bound; zero: a try.
-    pub wait_timeout: Option<Duration>,
     /// What becomes of it without its stream.
     pub on_disconnect: OnDisconnect,
     /// What it does at a hold of its own owner.
     pub same_owner: SameOwner,
-    /// How long an abnormally lost hold still bars what it barred.
-    pub lock_delay: Duration,
-    /// Upper bound of the whole hold.
-    pub max_hold: Option<Duration>,
-    /// Shown to readers.
-    pub metadata: Metadata,
     /// Optional events.
     pub events: EventOptions,
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::record::Change;
-use crate::types::{LostReason, Metadata, Mode, Number, Outcome, RefusedReason, StreamId};
+use crate::types::{LostReason, Number, Outcome, RefusedReason, StreamId, Terms};
 
 /// The yield of one or more steps. Order: effects leave in the order they stand here, and only after every change that
 /// stands here is committed.
@@ -134,14 +134,12 @@ pub enum Obstacle {
 /// A holder, as readers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HolderView {
-    /// Who.
-    pub owner: Arc<str>,
+    /// What it asked for.
+    pub terms: Arc<Terms>,
     /// Its ticket.
     pub ticket: Number,
     /// Its token.
     pub token: Number,
-    /// How it holds.
-    pub mode: Mode,
     /// Claims.
     pub claims: u32,
     /// For so long.
@@ -150,27 +148,21 @@ pub struct HolderView {
     pub lease_left: Duration,
     /// A stream is attached.
     pub connected: bool,
-    /// What it said of itself.
-    pub metadata: Metadata,
 }
 
 /// A waiter, as readers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaiterView {
-    /// Who.
-    pub owner: Arc<str>,
+    /// What it asked for.
+    pub terms: Arc<Terms>,
     /// Its ticket.
     pub ticket: Number,
     /// Tickets ahead.
     pub position: u64,
-    /// How it wants to hold.
-    pub mode: Mode,
     /// For so long.
     pub waited: Duration,
     /// A stream is attached.
     pub connected: bool,
-    /// What it said of itself.
-    pub metadata: Metadata,
 }
 
 /// A key, as readers see it.
@@ -197,12 +189,8 @@ pub struct KeyView {
 pub struct Happening {
     /// What.
     pub kind: HappeningKind,
-    /// Where.
-    pub key: Arc<str>,
-    /// Whose.
-    pub owner: Arc<str>,
-    /// In which mode.
-    pub mode: Mode,
+    /// Where, whose, in which mode.
+    pub terms: Arc<Terms>,
     /// Which ticket.
     pub ticket: Number,
     /// Its token, where there is one.

@@ -2,11 +2,12 @@
 //!
 //! Records hold lengths of time, never instants: after a restart everything that runs by time starts anew.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::types::{LostReason, Metadata, Mode, Number, OnDisconnect, Outcome, RefusedReason, RequestId, SameOwner};
+use crate::types::{LostReason, Number, OnDisconnect, Outcome, RefusedReason, RequestId, SameOwner, Terms};
 
 /// One change for the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub enum Change {
     /// No number above this one has been used; raised before it is.
     Mark(Number),
     /// Insert or replace by `ticket`.
-    PutTicket(TicketRecord),
+    PutTicket(Box<TicketRecord>),
     /// Remove by ticket.
     DeleteTicket(Number),
     /// Insert by `number`.
@@ -34,22 +35,10 @@ pub struct TicketRecord {
     pub ticket: Number,
     /// Where in line; differs from `ticket` once it was sent to the tail.
     pub order: Number,
-    /// Which key.
-    pub key: Arc<str>,
-    /// Whose.
-    pub owner: Arc<str>,
-    /// How it holds or wants to hold.
-    pub mode: Mode,
-    /// Length of the lease.
+    /// As requested.
+    pub terms: Arc<Terms>,
+    /// Length of the lease: the longest of its claims.
     pub ttl: Duration,
-    /// How long it may wait.
-    pub wait_timeout: Option<Duration>,
-    /// As requested.
-    pub lock_delay: Duration,
-    /// As requested.
-    pub max_hold: Option<Duration>,
-    /// As requested.
-    pub metadata: Metadata,
     /// The requests on it: one while it waits.
     pub claims: Vec<ClaimRecord>,
     /// Present while it holds.

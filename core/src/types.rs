@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 /// An instant of the server's monotonic clock: nanoseconds since an origin that the shell chose. Never a wall clock.
@@ -133,8 +134,41 @@ pub struct Outcome {
     pub note: String,
 }
 
-/// A small string map: set once, shown to readers.
-pub type Metadata = Arc<[(String, String)]>;
+/// What a request asks for, apart from its ways to be told: the same for as long as it lives, so that its ticket, the
+/// ticket's record and all who speak of it share one copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Names the lock.
+    pub key: Arc<str>,
+    /// Who asks.
+    pub owner: Arc<str>,
+    /// What may be held beside it.
+    pub mode: Mode,
+    /// How long it may wait; `None`: without bound; zero: a try.
+    pub wait_timeout: Option<Duration>,
+    /// How long an abnormally lost hold still bars what it barred.
+    pub lock_delay: Duration,
+    /// Upper bound of the whole hold.
+    pub max_hold: Option<Duration>,
+    /// A small string map, shown to readers.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl Terms {
+    /// Exclusive, as long as it takes, and nothing besides.
+    #[must_use]
+    pub fn exclusive(key: impl Into<Arc<str>>, owner: impl Into<Arc<str>>) -> Self {
+        Self {
+            key: key.into(),
+            owner: owner.into(),
+            mode: Mode::Exclusive,
+            wait_timeout: None,
+            lock_delay: Duration::ZERO,
+            max_hold: None,
+            metadata: Vec::new(),
+        }
+    }
+}
 
 /// Optional events that a stream asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

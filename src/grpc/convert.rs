@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ticketlock_core::command::{self, Renew, Unlock};
 use ticketlock_core::types::{
-    EventOptions, Metadata, Mode, Number, OnDisconnect, Outcome, OutcomeStatus, RequestId, SameOwner,
+    EventOptions, Mode, Number, OnDisconnect, Outcome, OutcomeStatus, RequestId, SameOwner, Terms,
 };
 use ticketlock_proto::v1;
 
@@ -36,21 +36,24 @@ pub fn lock_request_of(
     let attach = request.attach.unwrap_or_default();
     let attach_only = attach_only(attach.mode)?;
     let events = request.events.unwrap_or_default();
-    Ok(command::LockRequest {
+    let terms = Terms {
         key: key(&request.key, limits)?,
         owner,
+        mode: mode(request.mode, request.permits, request.capacity, limits)?,
+        wait_timeout: wait_timeout(request.wait_timeout.as_ref())?,
+        lock_delay: lock_delay(request.lock_delay.as_ref(), limits)?,
+        max_hold: max_hold(request.max_hold.as_ref(), limits)?,
+        metadata: metadata(request.metadata, limits)?,
+    };
+    Ok(command::LockRequest {
+        terms: Arc::new(terms),
         request_id: request_id(&request.request_id)?,
         attach_number: attach.number,
         attach_only,
         stream: None,
-        mode: mode(request.mode, request.permits, request.capacity, limits)?,
         ttl: ttl(request.ttl.as_ref(), limits)?.unwrap_or(limits.ttl_default),
-        wait_timeout: wait_timeout(request.wait_timeout.as_ref())?,
         on_disconnect: on_disconnect(request.on_disconnect, request.grace.as_ref(), limits)?,
         same_owner: same_owner(request.same_owner)?,
-        lock_delay: lock_delay(request.lock_delay.as_ref(), limits)?,
-        max_hold: max_hold(request.max_hold.as_ref(), limits)?,
-        metadata: metadata(request.metadata, limits)?,
         events: EventOptions {
             queue_updates: events.queue_updates,
             contended: events.contended,
@@ -61,21 +64,24 @@ pub fn lock_request_of(
 
 /// A `TryLock` request, checked. A try knows LEASE only, and never waits.
 pub fn try_lock_request(request: v1::TryLockRequest, limits: &Limits) -> Result<command::LockRequest, Failure> {
-    Ok(command::LockRequest {
+    let terms = Terms {
         key: key(&request.key, limits)?,
         owner: owner(&request.owner, limits)?,
+        mode: mode(request.mode, request.permits, request.capacity, limits)?,
+        wait_timeout: Some(Duration::ZERO),
+        lock_delay: lock_delay(request.lock_delay.as_ref(), limits)?,
+        max_hold: max_hold(request.max_hold.as_ref(), limits)?,
+        metadata: metadata(request.metadata, limits)?,
+    };
+    Ok(command::LockRequest {
+        terms: Arc::new(terms),
         request_id: request_id(&request.request_id)?,
         attach_number: 0,
         attach_only: false,
         stream: None,
-        mode: mode(request.mode, request.permits, request.capacity, limits)?,
         ttl: ttl(request.ttl.as_ref(), limits)?.unwrap_or(limits.ttl_default),
-        wait_timeout: Some(Duration::ZERO),
         on_disconnect: OnDisconnect::Lease,
         same_owner: same_owner(request.same_owner)?,
-        lock_delay: lock_delay(request.lock_delay.as_ref(), limits)?,
-        max_hold: max_hold(request.max_hold.as_ref(), limits)?,
-        metadata: metadata(request.metadata, limits)?,
         events: EventOptions::default(),
     })
 }
@@ -399,7 +405,7 @@ fn outcome(value: v1::Outcome, limits: &Limits) -> Result<Outcome, Failure> {
 }
 
 /// A small map, in order of its names so that nobody sees a hash map's order.
-fn metadata(map: std::collections::HashMap<String, String>, limits: &Limits) -> Result<Metadata, Failure> {
+fn metadata(map: std::collections::HashMap<String, String>, limits: &Limits) -> Result<Vec<(String, String)>, Failure> {
     let bytes: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > limits.metadata_bytes_max {
         let problem = format!("{bytes} bytes in all, the limit is {} bytes", limits.metadata_bytes_max);
@@ -408,7 +414,7 @@ fn metadata(map: std::collections::HashMap<String, String>, limits: &Limits) -> 
     }
     let mut entries: Vec<(String, String)> = map.into_iter().collect();
     entries.sort_unstable();
-    Ok(entries.into())
+    Ok(entries)
 }
 
 /// A lease, where one was asked for.

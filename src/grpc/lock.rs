@@ -62,8 +62,8 @@ impl Locks {
         let connection = connection(&request)?;
         let request = convert::lock_request(request.into_inner(), self.limits())?;
         let seat = Seat::for_lock(&connection, &self.telemetry, self.limits())?;
-        let shard = self.service.shards().shard_of(&request.key);
-        let mode = request.mode;
+        let shard = self.service.shards().shard_of(&request.terms.key);
+        let mode = request.terms.mode;
         let probe: DetachProbe = Arc::new(move || connection.cause());
         let events = self.service.lock(request, probe).await?;
         Ok(LockEvents::new(events, self.service.store_id(), shard, mode, seat))
@@ -73,7 +73,7 @@ impl Locks {
     async fn try_once(&self, request: v1::TryLockRequest) -> Result<v1::TryLockResponse, Failure> {
         use v1::try_lock_response::Result as Answer;
         let request = convert::try_lock_request(request, self.limits())?;
-        let mode = request.mode;
+        let mode = request.terms.mode;
         let answer = match self.service.try_lock(request).await? {
             TryReply::Granted(grant) => Answer::Granted(view::granted(grant)),
             TryReply::Refused { reason, obstacle } => {
@@ -213,7 +213,7 @@ pub(super) fn get_response(state: KeyView, caller: Option<&str>, limits: &Limits
     let success = |outcome: &Outcome| outcome.status == OutcomeStatus::Success;
     v1::GetLockResponse {
         held: !state.holders.is_empty(),
-        held_by_caller: caller.is_some_and(|caller| state.holders.iter().any(|holder| *holder.owner == *caller)),
+        held_by_caller: caller.is_some_and(|caller| state.holders.iter().any(|holder| *holder.terms.owner == *caller)),
         completed: state.pending_outcome.as_ref().is_some_and(success),
         lock: Some(view::lock_info(
             state,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use ticketlock_core::command::Refusal;
 use ticketlock_core::output::Event;
-use ticketlock_core::types::{Mode, RefusedReason};
+use ticketlock_core::types::{Mode, Number, RefusedReason};
 use ticketlock_proto::v1;
 use ticketlock_proto::v1::session_call::Call;
 use ticketlock_proto::v1::session_event::Event as Wire;
@@ -22,7 +22,7 @@ use super::news::{self, Outgoing};
 use super::status::{ErrorReason, Failure};
 use super::streams::Seat;
 use crate::config::Limits;
-use crate::service::{Answer, LockItem, Service, ServiceError, Session, SessionItem};
+use crate::service::{Answer, Service, ServiceError, Session, SessionItem};
 use crate::telemetry::{Renewal, Telemetry};
 
 /// Calls carried out in one go, before other sessions get their turn.
@@ -228,7 +228,13 @@ impl SessionEvents {
         let polled = self.session.poll_news(context, |id, item| gathered.push((id, item)));
         for (id, item) in gathered.drain(..) {
             match item {
-                SessionItem::Lock { shard, mode, item } => self.tell(id, shard, mode, item),
+                SessionItem::Lock {
+                    shard,
+                    mode,
+                    ticket,
+                    event,
+                    as_of,
+                } => self.tell(id, shard, mode, ticket, event, as_of),
                 SessionItem::Answer(answer) => self.answer(id, answer),
             }
         }
@@ -240,10 +246,7 @@ impl SessionEvents {
         }
     }
 
-    fn tell(&mut self, id: u64, shard: u32, mode: Mode, item: LockItem) {
-        let LockItem::Event { ticket, event, as_of } = item else {
-            return;
-        };
+    fn tell(&mut self, id: u64, shard: u32, mode: Mode, ticket: Number, event: Event, as_of: u64) {
         match &event {
             Event::Granted(_) => self.telemetry.grant_left(shard, ticket),
             Event::Refused {
@@ -260,7 +263,7 @@ impl SessionEvents {
 
     fn answer(&mut self, id: u64, answer: Answer) {
         let told = match answer {
-            Answer::Refused(error) => Err(error.into()),
+            Answer::Refused(error) | Answer::Ended(error) => Err(error.into()),
             Answer::Unlock(result) => result.map_err(Failure::from).map(|reply| {
                 self.telemetry.unlocked(&reply);
                 (0, Wire::Unlock(super::view::unlock_response(&reply)))

@@ -7,7 +7,7 @@ use ticketlock_core::command::{ForceReply, UnlockReply};
 use ticketlock_core::output::{
     Event, Granted, Happening, HappeningKind, HolderView, KeyView, Obstacle, Queued, WaitReason, WaiterView,
 };
-use ticketlock_core::types::{LostReason, Metadata, Mode, Number, Outcome, OutcomeStatus, RefusedReason};
+use ticketlock_core::types::{LostReason, Mode, Number, Outcome, OutcomeStatus, RefusedReason};
 use ticketlock_proto::v1;
 use ticketlock_proto::v1::lock_response::Event as WireEvent;
 
@@ -189,30 +189,30 @@ pub fn lock_info(view: KeyView, bytes_max: usize) -> v1::LockInfo {
 /// A holder.
 fn holder(view: HolderView) -> v1::Holder {
     v1::Holder {
-        owner: view.owner.to_string(),
+        owner: view.terms.owner.to_string(),
         ticket: view.ticket,
         fencing_token: view.token,
-        mode: mode(view.mode).into(),
-        permits: permits(view.mode),
+        mode: mode(view.terms.mode).into(),
+        permits: permits(view.terms.mode),
         hold_count: view.claims,
         held: span(view.held),
         lease_left: span(view.lease_left),
         connected: view.connected,
-        metadata: metadata(&view.metadata),
+        metadata: metadata(&view.terms.metadata),
     }
 }
 
 /// A waiter.
 fn waiter(view: WaiterView) -> v1::Waiter {
     v1::Waiter {
-        owner: view.owner.to_string(),
+        owner: view.terms.owner.to_string(),
         ticket: view.ticket,
         position: view.position,
-        mode: mode(view.mode).into(),
-        permits: permits(view.mode),
+        mode: mode(view.terms.mode).into(),
+        permits: permits(view.terms.mode),
         waited: span(view.waited),
         connected: view.connected,
-        metadata: metadata(&view.metadata),
+        metadata: metadata(&view.terms.metadata),
     }
 }
 
@@ -251,8 +251,8 @@ fn changed(happening: &Happening) -> v1::LockEvent {
     };
     v1::LockEvent {
         kind: kind.into(),
-        key: happening.key.to_string(),
-        owner: happening.owner.to_string(),
+        key: happening.terms.key.to_string(),
+        owner: happening.terms.owner.to_string(),
         ticket: happening.ticket,
         fencing_token: happening.token.unwrap_or_default(),
         waiters: happening.waiters,
@@ -291,7 +291,7 @@ fn permits(mode: Mode) -> u32 {
 }
 
 /// A small map.
-fn metadata(entries: &Metadata) -> std::collections::HashMap<String, String> {
+fn metadata(entries: &[(String, String)]) -> std::collections::HashMap<String, String> {
     entries.iter().cloned().collect()
 }
 

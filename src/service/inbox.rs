@@ -1,23 +1,26 @@
-//! What a session has to read: which of its locks have news, and the answers to its calls.
+//! What a session has to read: the news of its locks, and the answers to its calls.
 //!
-//! Shards report here while they are locked, and never wait. One report per lock, however much it has to tell, and one
-//! wake-up for all: the session's owner then takes everything at once.
+//! Shards report here while they are locked, and never wait. One wake-up for all: the session's owner then takes
+//! everything at once.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ticketlock_core::command::UnlockReply;
-use ticketlock_core::output::KeyView;
+use ticketlock_core::output::{Event, KeyView};
+use ticketlock_core::types::Number;
 
 use super::error::ServiceError;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// The answer to a call on a session.
 #[derive(Debug)]
 pub enum Answer {
     /// A `lock` was refused: there is no ticket.
     Refused(ServiceError),
+    /// The service ends a lock.
+    Ended(ServiceError),
     /// An unlock.
     Unlock(Result<UnlockReply, ServiceError>),
     /// A renewal, with the client's message that it counts from: the lease left, or `None` where it is not held.
@@ -32,13 +35,33 @@ pub enum Answer {
     Draining(Duration),
 }
 
+/// An event of a lock on a session.
+#[derive(Debug)]
+pub struct News {
+    /// The call that took the lock.
+    pub call: u64,
+    /// Which ticket.
+    pub ticket: Number,
+    /// What.
+    pub event: Event,
+    /// The number of the latest message that was received from the client by then (T2).
+    pub as_of: u64,
+}
+
+/// Where a lock's latest news stands, as long as it is unread.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    /// After so many takes.
+    round: u32,
+    /// In the order of news.
+    index: u32,
+}
+
 /// News of one session.
 #[derive(Default)]
 pub(super) struct Inbox {
     /// The number of the latest message that was received.
     as_of: AtomicU64,
-    /// Unread news of locks.
-    events: AtomicUsize,
     /// Bound: unread news of locks.
     events_max: usize,
     /// What changes.
@@ -48,8 +71,10 @@ pub(super) struct Inbox {
 /// What was reported and not taken yet.
 #[derive(Default)]
 pub(super) struct Unread {
-    /// Locks with news, each once.
-    pub(super) ready: Vec<u64>,
+    /// News of locks, in the order in which they left the shards.
+    pub(super) news: Vec<News>,
+    /// How often they were taken.
+    round: u32,
     /// Answers by call.
     pub(super) answers: Vec<(u64, Answer)>,
     /// The server has stopped: nothing follows.
@@ -62,7 +87,26 @@ pub(super) struct Unread {
 
 impl Unread {
     fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.answers.is_empty() && !self.stopped && !self.full
+        self.news.is_empty() && self.answers.is_empty() && !self.stopped && !self.full
+    }
+
+    fn push(&mut self, news: News, latest: &mut Place, max: usize) -> bool {
+        let kind = std::mem::discriminant(&news.event);
+        let index = usize::try_from(latest.index).unwrap_or(usize::MAX);
+        if latest.round == self.round
+            && let Some(stale) = self.news.get_mut(index)
+            && (stale.call, stale.ticket) == (news.call, news.ticket)
+            && std::mem::discriminant(&stale.event) == kind
+        {
+            *stale = news;
+            return false;
+        }
+        latest.round = self.round;
+        latest.index = u32::try_from(self.news.len()).unwrap_or(u32::MAX);
+        self.news.push(news);
+        let full = self.news.len() > max && !self.full;
+        self.full |= full;
+        full
     }
 
     /// One wake-up for all that is reported before it is taken.
@@ -88,19 +132,10 @@ impl Inbox {
         self.events_max * EVENT_BYTES
     }
 
-    /// A lock has one more unread event; whether that is the one too many.
-    pub(super) fn add_event(&self) -> bool {
-        let before = self.events.fetch_add(1, Ordering::Relaxed);
-        let full = before == self.events_max;
-        if full {
-            self.report(|unread| unread.full = true);
-        }
-        full
-    }
-
-    /// Events of a lock were taken.
-    pub(super) fn take_events(&self, count: usize) {
-        self.events.fetch_sub(count, Ordering::Relaxed);
+    /// A lock has news; its `latest`, where that is unread and of the same kind, is out of date and goes. Whether this
+    /// is the one too many that stays unread.
+    pub(super) fn push(&self, news: News, latest: &mut Place) -> bool {
+        self.report(|unread| unread.push(news, latest, self.events_max))
     }
 
     /// A message of the client's was received.
@@ -113,11 +148,6 @@ impl Inbox {
         self.as_of.load(Ordering::Acquire)
     }
 
-    /// A lock has news.
-    pub(super) fn ready(&self, call: u64) {
-        self.report(|unread| unread.ready.push(call));
-    }
-
     /// A call is answered.
     pub(super) fn answer(&self, call: u64, answer: Answer) {
         self.report(|unread| unread.answers.push((call, answer)));
@@ -128,15 +158,15 @@ impl Inbox {
         self.report(|unread| unread.stopped = true);
     }
 
-    fn report(&self, put: impl FnOnce(&mut Unread)) {
-        let waker = {
+    fn report<T>(&self, put: impl FnOnce(&mut Unread) -> T) -> T {
+        let (said, waker) = {
             let mut unread = self.unread.lock();
-            put(&mut unread);
-            unread.wake()
+            (put(&mut unread), unread.wake())
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+        said
     }
 
     /// Moves all that is unread into `taken`, which is empty.
@@ -146,7 +176,8 @@ impl Inbox {
             unread.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
-        std::mem::swap(&mut unread.ready, &mut taken.ready);
+        std::mem::swap(&mut unread.news, &mut taken.news);
+        unread.round = unread.round.wrapping_add(1);
         std::mem::swap(&mut unread.answers, &mut taken.answers);
         (taken.stopped, taken.full) = (unread.stopped, unread.full);
         Poll::Ready(())

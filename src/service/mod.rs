@@ -49,7 +49,7 @@ pub use stream::{DetachProbe, LockStream};
 pub use watch::{WatchEvent, WatchKind, WatchStream};
 
 use batch::Outcome;
-use outbox::Outbox;
+use outbox::{Outbox, Reader};
 use runtime::Runtime;
 use slot::Phase;
 
@@ -93,16 +93,9 @@ impl Service {
             kind: StreamKind::Plain,
         };
         request.stream = Some(stream);
-        let key = Arc::clone(&request.key);
-        let shard = runtime.config.shards.shard_of(&key);
-        let outbox = Arc::new(Outbox::new(
-            stream,
-            shard,
-            Arc::clone(&key),
-            request.request_id,
-            request.events,
-            None,
-        ));
+        let terms = Arc::clone(&request.terms);
+        let shard = runtime.config.shards.shard_of(&terms.key);
+        let outbox = Arc::new(Outbox::new(stream, shard, &request, Reader::own()));
         // Order (Q3): the guard exists before the command is applied.
         let guard = LockStream::register(runtime, &outbox, probe);
         // Order: registered first, then looked, so that a server that begins to drain sees the stream or is seen.
@@ -111,7 +104,7 @@ impl Service {
         }
         let (applied, settled) = (Arc::clone(&outbox), outbox);
         let outcome = runtime.command(
-            &key,
+            &terms.key,
             move |rules, now, out| {
                 let reply = rules.apply(Command::Lock(Box::new(request)), now, out);
                 if let Reply::Lock(Ok(Some(ticket))) = reply {
@@ -140,8 +133,12 @@ impl Service {
             return Err(ServiceError::Draining);
         }
         request.stream = None;
-        let key = Arc::clone(&request.key);
-        match self.apply(&key, Command::TryLock(Box::new(request))).answer().await? {
+        let terms = Arc::clone(&request.terms);
+        match self
+            .apply(&terms.key, Command::TryLock(Box::new(request)))
+            .answer()
+            .await?
+        {
             Reply::TryLock(reply) => reply.map_err(ServiceError::Refused),
             _ => Err(ServiceError::Bug),
         }

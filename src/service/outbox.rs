@@ -1,6 +1,6 @@
 //! What waits to be read by the owner of one lock stream.
 //!
-//! A lock on a session has one like any other; it reports to the session's [`Inbox`] instead of waking a reader.
+//! A lock on a session has one like any other, but for the events themselves: they go to the session's [`Inbox`].
 //! A shard puts events in while it is locked and never waits; the stream's task takes them out at its own pace. It
 //! knows nothing of shards and stores.
 
@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use ticketlock_core::command::LockRequest;
 use ticketlock_core::output::Event;
 use ticketlock_core::shard::Reattach;
-use ticketlock_core::types::{DetachCause, EventOptions, Number, RequestId, Stream};
+use ticketlock_core::types::{DetachCause, EventOptions, Number, RequestId, Stream, Terms};
 
 use smallvec::SmallVec;
 
 use super::error::ServiceError;
-use super::inbox::Inbox;
+use super::inbox::{Answer, Inbox, News, Place};
 use crate::sync::Mutex;
 
 /// What a lock stream yields.
@@ -27,8 +28,6 @@ pub enum LockItem {
         ticket: Number,
         /// What.
         event: Event,
-        /// On a session: the number of the latest message that was received from the client by then (T2).
-        as_of: u64,
     },
     /// The server is about to stop.
     Draining {
@@ -44,43 +43,110 @@ pub(super) struct Outbox {
     /// Of the key.
     pub(super) shard: u32,
     /// What it asked for.
-    pub(super) key: Arc<str>,
+    pub(super) terms: Arc<Terms>,
     /// Its request, where that has a name.
     request_id: Option<RequestId>,
     /// Its optional events.
     events: EventOptions,
-    /// Where it reports that there is something to read; `None`: it is read by itself.
-    home: Option<Home>,
     /// What changes.
     content: Mutex<Content>,
 }
 
-/// The session that an outbox belongs to.
-pub(super) struct Home {
-    /// Told when there is something to read.
-    pub(super) inbox: Arc<Inbox>,
-    /// Under this name.
-    pub(super) call: u64,
+/// Who reads its events.
+pub(super) enum Reader {
+    /// The stream itself.
+    Own(Box<Unread>),
+    /// A session, which knows it by the number of a call.
+    Session {
+        /// All its news.
+        inbox: Arc<Inbox>,
+        /// Of this lock.
+        call: u64,
+        /// Where the latest one stands.
+        latest: Place,
+    },
 }
 
-/// What changes in an outbox.
+/// What waits for a reader of its own.
 #[derive(Default)]
-struct Content {
-    /// Unread. Bound: one of each kind per ticket, and one `Draining`.
+pub(super) struct Unread {
+    /// Bound: one of each kind per ticket, and one `Draining`.
     items: SmallVec<[LockItem; 1]>,
     /// Whom to wake when there is something to read.
     reader: Option<Waker>,
+}
+
+impl Unread {
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl Reader {
+    /// The lock stream itself.
+    pub(super) fn own() -> Self {
+        Self::Own(Box::default())
+    }
+
+    /// A session.
+    pub(super) fn session(inbox: &Arc<Inbox>, call: u64) -> Self {
+        Self::Session {
+            inbox: Arc::clone(inbox),
+            call,
+            latest: Place::default(),
+        }
+    }
+
+    /// An event leaves; whether the session has one unread event too many since.
+    fn push(&mut self, ticket: Number, event: Event) -> bool {
+        match self {
+            Self::Own(unread) => {
+                let stale = unread.items.iter().position(|item| is_update_of(item, ticket, &event));
+                if let Some(index) = stale {
+                    unread.items.remove(index);
+                }
+                unread.items.push(LockItem::Event { ticket, event });
+                unread.wake();
+                false
+            }
+            Self::Session { inbox, call, latest } => {
+                let as_of = inbox.as_of();
+                let call = *call;
+                let news = News {
+                    call,
+                    ticket,
+                    event,
+                    as_of,
+                };
+                inbox.push(news, latest)
+            }
+        }
+    }
+
+    /// Nothing follows but this error.
+    fn fail(&mut self, error: &ServiceError) {
+        match self {
+            Self::Own(unread) => unread.wake(),
+            Self::Session { inbox, call, .. } => inbox.answer(*call, Answer::Ended(error.clone())),
+        }
+    }
+}
+
+/// What changes in an outbox.
+struct Content {
+    /// Who reads its events.
+    reader: Reader,
     /// The ticket that it follows, known once the rules answered, committed or not.
     ticket: Option<Number>,
     /// The answer to its `Lock` was committed and told: it has a claim to be re-attached.
     confirmed: bool,
     /// What was told last says that it holds, under this token.
     holds: Option<Number>,
-    /// Its session knows that there is something to read.
-    listed: bool,
-    /// Its last event is in `items` or was read: there is nothing to detach any more.
+    /// Its last event has left the shard: there is nothing to detach any more.
     complete: bool,
-    /// The service ends it with this error once `items` are read.
+    /// The service ends it with this error once its events are read.
     failure: Option<ServiceError>,
     /// The server ended it because it stops: the ticket is not detached, so that the store keeps it for whoever takes
     /// the shard next (T4).
@@ -92,22 +158,24 @@ struct Content {
 
 impl Outbox {
     /// Empty.
-    pub(super) fn new(
-        stream: Stream,
-        shard: u32,
-        key: Arc<str>,
-        request_id: Option<RequestId>,
-        events: EventOptions,
-        home: Option<Home>,
-    ) -> Self {
+    pub(super) fn new(stream: Stream, shard: u32, request: &LockRequest, reader: Reader) -> Self {
+        let content = Content {
+            reader,
+            ticket: None,
+            confirmed: false,
+            holds: None,
+            complete: false,
+            failure: None,
+            stopped: false,
+            detached: None,
+        };
         Self {
             stream,
             shard,
-            key,
-            request_id,
-            events,
-            home,
-            content: Mutex::new(Content::default()),
+            terms: Arc::clone(&request.terms),
+            request_id: request.request_id,
+            events: request.events,
+            content: Mutex::new(content),
         }
     }
 
@@ -124,61 +192,21 @@ impl Outbox {
             Event::Queued(_) => None,
             _ => content.holds,
         };
-        let stale = content.items.iter().position(|item| is_update_of(item, ticket, &event));
-        if let Some(index) = stale {
-            content.items.remove(index);
-        }
-        let full = match &self.home {
-            Some(home) if stale.is_none() => home.inbox.add_event(),
-            _ => false,
-        };
-        let as_of = self.home.as_ref().map_or(0, |home| home.inbox.as_of());
-        content.items.push(LockItem::Event { ticket, event, as_of });
-        self.wake(&mut content);
-        full
+        content.reader.push(ticket, event)
     }
 
     /// The session it belongs to.
-    pub(super) fn inbox(&self) -> Option<&Arc<Inbox>> {
-        self.home.as_ref().map(|home| &home.inbox)
-    }
-
-    /// Something can be read.
-    fn wake(&self, content: &mut Content) {
-        if let Some(home) = &self.home {
-            if !std::mem::replace(&mut content.listed, true) {
-                home.inbox.ready(home.call);
-            }
-        } else if let Some(reader) = content.reader.take() {
-            reader.wake();
+    pub(super) fn inbox(&self) -> Option<Arc<Inbox>> {
+        match &self.content.lock().reader {
+            Reader::Own(_) => None,
+            Reader::Session { inbox, .. } => Some(Arc::clone(inbox)),
         }
-    }
-
-    /// For its session: takes all that is unread, then the error that ends it.
-    pub(super) fn take(&self, mut item: impl FnMut(LockItem)) -> Option<ServiceError> {
-        let mut content = self.content.lock();
-        content.listed = false;
-        if let Some(home) = &self.home {
-            home.inbox.take_events(content.items.len());
-        }
-        content.items.drain(..).for_each(&mut item);
-        if content.complete {
-            return None;
-        }
-        let failure = content.failure.clone();
-        content.complete = failure.is_some();
-        failure
     }
 
     /// The token that it holds by, as far as it was told.
     pub(super) fn token(&self) -> Option<Number> {
         let content = self.content.lock();
         content.holds.filter(|_| !content.complete && content.failure.is_none())
-    }
-
-    /// Nothing more will be read of it.
-    pub(super) fn is_over(&self) -> bool {
-        self.content.lock().complete
     }
 
     /// Its last event was told and there is nothing to detach.
@@ -199,11 +227,7 @@ impl Outbox {
 
     /// Ends it with an error, after what is unread.
     pub(super) fn fail(&self, error: ServiceError) {
-        let mut content = self.content.lock();
-        if !content.complete && content.failure.is_none() {
-            content.failure = Some(error);
-            self.wake(&mut content);
-        }
+        self.content.lock().fail(error);
     }
 
     /// The server is about to stop. A stream that waits ends after this item; one that holds has time left to unlock.
@@ -213,31 +237,32 @@ impl Outbox {
             return;
         }
         // A session is told once for all its locks.
-        if self.home.is_none() {
-            content.items.push(LockItem::Draining { left });
+        if let Reader::Own(unread) = &mut content.reader {
+            unread.items.push(LockItem::Draining { left });
+            unread.wake();
         }
         if content.holds.is_none() {
-            content.failure = Some(ServiceError::Draining);
             content.stopped = true;
+            content.fail(ServiceError::Draining);
         }
-        self.wake(&mut content);
     }
 
     /// The server stops now.
     pub(super) fn stop(&self) {
         let mut content = self.content.lock();
         content.stopped = true;
-        if !content.complete && content.failure.is_none() {
-            content.failure = Some(ServiceError::Draining);
-            self.wake(&mut content);
-        }
+        content.fail(ServiceError::Draining);
     }
 
     /// The next item, or the end.
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Option<Result<LockItem, ServiceError>>> {
-        let mut content = self.content.lock();
-        if !content.items.is_empty() {
-            return Poll::Ready(Some(Ok(content.items.remove(0))));
+        let mut guard = self.content.lock();
+        let content = &mut *guard;
+        let Reader::Own(unread) = &mut content.reader else {
+            return Poll::Ready(None);
+        };
+        if !unread.items.is_empty() {
+            return Poll::Ready(Some(Ok(unread.items.remove(0))));
         }
         if content.complete {
             return Poll::Ready(None);
@@ -246,7 +271,7 @@ impl Outbox {
             content.complete = true;
             return Poll::Ready(Some(Err(error)));
         }
-        content.reader = Some(context.waker().clone());
+        unread.reader = Some(context.waker().clone());
         Poll::Pending
     }
 
@@ -303,8 +328,18 @@ impl Outbox {
     }
 }
 
+impl Content {
+    /// The first error counts, and nothing follows it.
+    fn fail(&mut self, error: ServiceError) {
+        if !self.complete && self.failure.is_none() {
+            self.reader.fail(&error);
+            self.failure = Some(error);
+        }
+    }
+}
+
 /// Nothing follows this event on its stream.
-fn is_last(event: &Event) -> bool {
+pub(super) fn is_last(event: &Event) -> bool {
     matches!(
         event,
         Event::Lost { .. } | Event::Refused { .. } | Event::Unlocked | Event::Superseded

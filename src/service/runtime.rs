@@ -159,7 +159,7 @@ impl Runtime {
     pub(super) fn let_go(self: &Arc<Self>, inbox: Arc<Inbox>) {
         let runtime = Arc::clone(self);
         self.spawn(async move {
-            let of_session = |outbox: &Arc<Outbox>| outbox.inbox().is_some_and(|of| Arc::ptr_eq(of, &inbox));
+            let of_session = |outbox: &Arc<Outbox>| outbox.inbox().is_some_and(|of| Arc::ptr_eq(&of, &inbox));
             let streams = runtime.streams.iter().map(|entry| Arc::clone(entry.value()));
             let streams: Vec<_> = streams.filter(of_session).collect();
             for outbox in streams {

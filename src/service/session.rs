@@ -11,14 +11,14 @@ use std::task::{Context, Poll};
 use ticketlock_core::Command;
 use ticketlock_core::command::{LockRequest, Renew, Reply, Unlock};
 use ticketlock_core::output::Event;
-use ticketlock_core::types::{DetachCause, Mode, OnDisconnect, Stream, StreamId, StreamKind};
+use ticketlock_core::types::{DetachCause, Mode, Number, OnDisconnect, Stream, StreamId, StreamKind};
 
 use super::Service;
 use super::batch::Outcome;
 use super::error::ServiceError;
-use super::inbox::{Answer, Beat, Inbox, Unread};
+use super::inbox::{Answer, Beat, Inbox, News, Unread};
 use super::list::{self, Query};
-use super::outbox::{Home, LockItem, Outbox};
+use super::outbox::{self, Outbox, Reader};
 use super::runtime::Runtime;
 use super::stream::{DetachProbe, LockStream};
 
@@ -34,8 +34,12 @@ pub enum SessionItem {
         shard: u32,
         /// As requested.
         mode: Mode,
+        /// Which ticket.
+        ticket: Number,
         /// What.
-        item: LockItem,
+        event: Event,
+        /// The number of the latest message that was received from the client by then (T2).
+        as_of: u64,
     },
     /// The answer to a call.
     Answer(Answer),
@@ -45,8 +49,6 @@ pub enum SessionItem {
 struct Lock {
     /// Detaches it when it is dropped.
     stream: LockStream,
-    /// As requested.
-    mode: Mode,
     /// Only the client's renewals by name extend it.
     leased: bool,
     /// It was told that it holds.
@@ -119,25 +121,15 @@ impl Session {
             kind: StreamKind::Session,
         };
         request.stream = Some(stream);
-        let key = Arc::clone(&request.key);
-        let home = Home {
-            inbox: Arc::clone(&self.inbox),
-            call,
-        };
-        let outbox = Arc::new(Outbox::new(
-            stream,
-            self.runtime.config.shards.shard_of(&key),
-            Arc::clone(&key),
-            request.request_id,
-            request.events,
-            Some(home),
-        ));
+        let terms = Arc::clone(&request.terms);
+        let shard = self.runtime.config.shards.shard_of(&terms.key);
+        let reader = Reader::session(&self.inbox, call);
+        let outbox = Arc::new(Outbox::new(stream, shard, &request, reader));
         let leased = request.on_disconnect == OnDisconnect::Lease;
         // Order (Q3): the guard exists before the command is applied.
         let stream = LockStream::register(&self.runtime, &outbox, Arc::clone(&self.probe));
         let lock = Lock {
             stream,
-            mode: request.mode,
             leased,
             holding: false,
         };
@@ -149,7 +141,7 @@ impl Session {
         let (applied, inbox) = (Arc::clone(&outbox), Arc::clone(&self.inbox));
         // What it comes to is told by `settle`.
         drop(self.runtime.command(
-            &key,
+            &terms.key,
             move |rules, now, out| {
                 let reply = rules.apply(Command::Lock(Box::new(request)), now, out);
                 if let Reply::Lock(Ok(Some(ticket))) = reply {
@@ -212,7 +204,7 @@ impl Session {
             let outbox = lock.stream.outbox();
             if let Some(token) = outbox.token() {
                 let renew = Renew {
-                    key: Arc::clone(&outbox.key),
+                    key: Arc::clone(&outbox.terms.key),
                     owner: Arc::clone(owner),
                     token,
                     ttl: None,
@@ -286,14 +278,18 @@ impl Session {
             return Poll::Pending;
         }
         // Order: a lock's events before the answer to the call that caused them, for who unlocks is told of both.
-        for call in taken.ready.drain(..) {
-            self.take_news(call, &mut news);
+        for told in taken.news.drain(..) {
+            self.tell(told, &mut news);
         }
         for (call, answer) in taken.answers.drain(..) {
-            if let Answer::Refused(_) = answer
-                && let Some(lock) = self.locks.remove(&call)
-            {
-                lock.stream.disarm();
+            match answer {
+                Answer::Refused(_) => {
+                    if let Some(lock) = self.remove(call) {
+                        lock.stream.disarm();
+                    }
+                }
+                Answer::Ended(_) => drop(self.remove(call)),
+                _ => {}
             }
             news(call, SessionItem::Answer(answer));
         }
@@ -309,30 +305,40 @@ impl Session {
         Poll::Ready(end)
     }
 
-    fn take_news(&mut self, call: u64, news: &mut impl FnMut(u64, SessionItem)) {
+    fn tell(&mut self, told: News, news: &mut impl FnMut(u64, SessionItem)) {
+        let News {
+            call,
+            ticket,
+            event,
+            as_of,
+        } = told;
         let Some(lock) = self.locks.get_mut(&call) else { return };
-        let mut holding = lock.holding;
-        let (shard, mode) = (lock.stream.outbox().shard, lock.mode);
-        let failure = lock.stream.outbox().take(|item| {
-            if let LockItem::Event { event, .. } = &item {
-                holding = match event {
-                    Event::Granted(_) => true,
-                    Event::Queued(_) => false,
-                    _ => holding,
-                };
-            }
-            news(call, SessionItem::Lock { shard, mode, item });
-        });
-        let over = lock.stream.outbox().is_over();
+        let holding = match event {
+            Event::Granted(_) => true,
+            Event::Queued(_) => false,
+            _ => lock.holding,
+        };
         self.holding = self.holding + usize::from(holding) - usize::from(lock.holding);
         lock.holding = holding;
-        if let Some(error) = failure {
-            news(call, SessionItem::Answer(Answer::Refused(error)));
+        let outbox = lock.stream.outbox();
+        let (shard, mode) = (outbox.shard, outbox.terms.mode);
+        if outbox::is_last(&event) {
+            drop(self.remove(call));
         }
-        if over {
-            self.holding -= usize::from(holding);
-            self.locks.remove(&call);
-        }
+        let item = SessionItem::Lock {
+            shard,
+            mode,
+            ticket,
+            event,
+            as_of,
+        };
+        news(call, item);
+    }
+
+    fn remove(&mut self, call: u64) -> Option<Lock> {
+        let lock = self.locks.remove(&call)?;
+        self.holding -= usize::from(lock.holding);
+        Some(lock)
     }
 
     /// Whether the server is about to stop and this session has nothing left.

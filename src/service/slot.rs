@@ -456,7 +456,7 @@ fn deliver(
             if let Some(outbox) = runtime.streams.get(&stream) {
                 let full = outbox.push(ticket, event);
                 if full && let Some(inbox) = outbox.inbox() {
-                    runtime.let_go(Arc::clone(inbox));
+                    runtime.let_go(inbox);
                 }
             }
         }

@@ -113,7 +113,7 @@ pub(super) fn end(runtime: &Arc<Runtime>, outbox: &Outbox, probe: impl FnOnce() 
         return;
     }
     let command = Command::Detach {
-        key: Arc::clone(&outbox.key),
+        key: Arc::clone(&outbox.terms.key),
         ticket,
         stream: id,
         cause,

@@ -144,7 +144,7 @@ fn detach(shard: &mut Shard, streams: &[Arc<Outbox>], now: Time, out: &mut Outpu
         if shard.reattach(outbox.reattach_to(ticket), now, out) {
             shard.apply(
                 Command::Detach {
-                    key: Arc::clone(&outbox.key),
+                    key: Arc::clone(&outbox.terms.key),
                     ticket,
                     stream,
                     cause,

@@ -220,7 +220,7 @@ enum Turn {
 impl Watcher {
     /// Something happened in a shard.
     pub(super) fn happened(&self, shard: u32, told: Told, happening: &Happening) {
-        if !happening.key.starts_with(&*self.prefix) {
+        if !happening.terms.key.starts_with(&*self.prefix) {
             return;
         }
         let mut content = self.content.lock();

@@ -32,7 +32,7 @@ struct Kept {
     /// Where the counter begins.
     base: Number,
     /// By ticket.
-    tickets: BTreeMap<Number, TicketRecord>,
+    tickets: BTreeMap<Number, Box<TicketRecord>>,
     /// By number.
     ends: BTreeMap<Number, EndRecord>,
     /// By key.
@@ -103,7 +103,11 @@ impl Kept {
         let records = Records {
             mark: self.mark,
             base: self.base,
-            tickets: self.tickets.values().cloned().collect(),
+            tickets: self
+                .tickets
+                .values()
+                .map(|record| TicketRecord::clone(record))
+                .collect(),
             ends: self.ends.values().cloned().collect(),
             outcomes: self.outcomes.values().cloned().collect(),
         };

@@ -105,13 +105,14 @@ pub fn change_bytes(change: &Change) -> usize {
     let text = match change {
         Change::Mark(_) | Change::DeleteTicket(_) | Change::DeleteEnd(_) => 0,
         Change::PutTicket(ticket) => {
-            let metadata: usize = ticket
+            let terms = &ticket.terms;
+            let metadata: usize = terms
                 .metadata
                 .iter()
                 .map(|(name, value)| name.len() + value.len() + 16)
                 .sum();
             let note = ticket.hold.as_ref().map_or(0, |hold| hold.previous_outcome.note.len());
-            ticket.key.len() + ticket.owner.len() + metadata + note + ticket.claims.len() * CLAIM
+            terms.key.len() + terms.owner.len() + metadata + note + ticket.claims.len() * CLAIM
         }
         Change::PutEnd(end) => end.key.len() + end.owner.len() + FRAME * 8,
         Change::PutOutcome(outcome) => outcome.key.len() + outcome.outcome.note.len(),

@@ -59,7 +59,7 @@ impl Observer for Telemetry {
 impl Telemetry {
     /// Counts something that happened.
     fn count(&self, shard: u32, happening: &Happening) {
-        let series = self.mode(happening.mode);
+        let series = self.mode(happening.terms.mode);
         match &happening.kind {
             HappeningKind::Queued => {}
             HappeningKind::Granted { waited, handoff } => {
@@ -86,7 +86,7 @@ impl Telemetry {
                     .increment(1);
                 self.handoffs.remove(&(shard, happening.ticket));
             }
-            HappeningKind::Left { reason } => self.refused(happening.mode, *reason),
+            HappeningKind::Left { reason } => self.refused(happening.terms.mode, *reason),
             HappeningKind::Withdrawn => {
                 self.handoffs.remove(&(shard, happening.ticket));
             }
@@ -96,9 +96,9 @@ impl Telemetry {
 
 /// One line for one change.
 fn log(happening: &Happening) {
-    let (key, owner) = (&*happening.key, &*happening.owner);
+    let (key, owner) = (&*happening.terms.key, &*happening.terms.owner);
     let Happening { ticket, waiters, .. } = *happening;
-    let mode = mode_label(happening.mode);
+    let mode = mode_label(happening.terms.mode);
     let token = happening.token.unwrap_or_default();
     match &happening.kind {
         HappeningKind::Queued => debug!(key, owner, mode, ticket, waiters, "lock queued"),

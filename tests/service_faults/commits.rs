@@ -64,7 +64,7 @@ async fn commands_in_flight_share_a_commit_and_keep_their_order() {
         .lock()
         .expect("nobody panicked")
         .iter()
-        .map(|it| it.owner.to_string())
+        .map(|it| it.terms.owner.to_string())
         .collect();
     let mut seen_owners = seen;
     seen_owners.dedup();

@@ -24,7 +24,7 @@ use ticketlock_core::command::{LockRequest, Renew, TryReply, Unlock, UnlockReply
 use ticketlock_core::output::{Event, Granted, Happening, HappeningKind, KeyView};
 use ticketlock_core::sharding::ShardCount;
 use ticketlock_core::types::{
-    DetachCause, EventOptions, LostReason, Mode, OnDisconnect, Outcome, RequestId, SameOwner,
+    DetachCause, EventOptions, LostReason, OnDisconnect, Outcome, RequestId, SameOwner, Terms,
 };
 
 /// A service over a faulty store, with both handles.
@@ -60,20 +60,14 @@ async fn world_with(config: ServerConfig, observer: Arc<dyn Observer>) -> World 
 /// An exclusive request for `key`; the request id is made from `id`, none for 0.
 fn request(key: &str, owner: &str, id: u8) -> LockRequest {
     LockRequest {
-        key: key.into(),
-        owner: owner.into(),
+        terms: Arc::new(Terms::exclusive(key, owner)),
         request_id: (id > 0).then_some(RequestId([id; 16])),
         attach_number: 0,
         attach_only: false,
         stream: None,
-        mode: Mode::Exclusive,
         ttl: Duration::from_secs(30),
-        wait_timeout: None,
         on_disconnect: OnDisconnect::Release,
         same_owner: SameOwner::Wait,
-        lock_delay: Duration::ZERO,
-        max_hold: None,
-        metadata: Vec::new().into(),
         events: EventOptions::default(),
     }
 }

@@ -37,7 +37,7 @@ async fn a_watch_tells_what_is_and_what_happens() {
     granted(&mut after).await;
     let told = soon(watch.next()).await.expect("it goes on").expect("the server runs");
     match told.kind {
-        WatchKind::Changed(happening) => assert_eq!(&*happening.key, "w/2"),
+        WatchKind::Changed(happening) => assert_eq!(&*happening.terms.key, "w/2"),
         other => panic!("{other:?}"),
     }
 }

@@ -9,7 +9,7 @@ use ticketlock_core::command::{Command, LockRequest, Reply, Unlock, UnlockReply}
 use ticketlock_core::output::{Effect, Event};
 use ticketlock_core::record::Records;
 use ticketlock_core::types::{
-    EventOptions, Mode, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamId, StreamKind, Time,
+    EventOptions, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamId, StreamKind, Terms, Time,
 };
 use ticketlock_core::{Config, Output, Shard};
 
@@ -147,8 +147,10 @@ impl Load {
         self.requests += 1;
         let (kind, on_disconnect, wait_timeout) = client.terms();
         let request = LockRequest {
-            key,
-            owner: Arc::clone(&self.owner),
+            terms: Arc::new(Terms {
+                wait_timeout,
+                ..Terms::exclusive(key, Arc::clone(&self.owner))
+            }),
             request_id: Some(RequestId(u128::from(self.requests).to_be_bytes())),
             attach_number: 0,
             attach_only: false,
@@ -156,14 +158,9 @@ impl Load {
                 id: StreamId(self.requests),
                 kind,
             }),
-            mode: Mode::Exclusive,
             ttl: Duration::from_secs(30),
-            wait_timeout,
             on_disconnect,
             same_owner: SameOwner::Wait,
-            lock_delay: Duration::ZERO,
-            max_hold: None,
-            metadata: Arc::from(Vec::new()),
             events: EventOptions::default(),
         };
         let reply = self.step(Command::Lock(Box::new(request)));

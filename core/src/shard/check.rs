@@ -44,7 +44,7 @@ impl Shard {
             assert!(hold.token > last, "tokens grow");
             last = hold.token;
             assert_eq!(self.numbers.get(&hold.token), Some(&slot));
-            bars.add(ticket.mode);
+            bars.add(ticket.terms.mode);
         }
         key.ghosts.iter().for_each(|ghost| bars.add(ghost.mode));
         assert_eq!(bars, key.bars);
@@ -77,7 +77,7 @@ impl Shard {
             return;
         };
         if head.connected() {
-            assert!(!key.admits(head.mode), "a head that could be granted waits");
+            assert!(!key.admits(head.terms.mode), "a head that could be granted waits");
         } else {
             let waited_for = head.wait.away_until.is_some() && head.armed != Time::NEVER;
             assert!(waited_for, "an absent head is waited for");
@@ -105,7 +105,7 @@ impl Shard {
         for (_, key) in &self.keys {
             let permits = key.line.iter(&self.tickets).chain(key.holders.iter(&self.tickets));
             let permits = permits
-                .filter(|(_, ticket)| matches!(ticket.mode, Mode::Permits { .. }))
+                .filter(|(_, ticket)| matches!(ticket.terms.mode, Mode::Permits { .. }))
                 .count();
             assert_eq!(permits, key.permit_tickets as usize);
         }

@@ -28,7 +28,7 @@ impl Shard {
             return Ok(self.unknown_token(token));
         }
         let ticket = &self.tickets[slot];
-        if ticket.owner != unlock.owner {
+        if ticket.terms.owner != unlock.owner {
             return Ok(UnlockReply::LockByOther);
         }
         let index = match unlock.request_id {
@@ -122,12 +122,12 @@ impl Shard {
     /// named the token, which acknowledges; else an unacknowledged grant is left alone.
     pub(super) fn renew(&mut self, renew: &Renew, names: bool, step: &mut Step<'_>) -> Option<core::time::Duration> {
         let slot = self.find_hold(&renew.key, renew.token)?;
-        if self.tickets[slot].owner != renew.owner || self.end_if_over(slot, step) {
+        if self.tickets[slot].terms.owner != renew.owner || self.end_if_over(slot, step) {
             return None;
         }
         let now = step.now;
         let unacked = |hold: &Hold| hold.ack_until.is_some();
-        if !names && self.tickets[slot].hold.as_ref().is_some_and(unacked) {
+        if !names && self.tickets[slot].hold.as_deref().is_some_and(unacked) {
             return None;
         }
         let ticket = &mut self.tickets[slot];
@@ -167,7 +167,7 @@ impl Shard {
         if let Some(slot) = self.find_hold(key, token)
             && !self.end_if_over(slot, step)
         {
-            let owner = self.tickets[slot].owner.clone();
+            let owner = self.tickets[slot].terms.owner.clone();
             self.end_lost(slot, LostReason::Revoked { by, message }, step);
             return ForceReply::Revoked { owner };
         }
@@ -265,7 +265,7 @@ impl Shard {
         let now = step.now;
         let held = self.held_for(slot, now);
         let ticket = &self.tickets[slot];
-        let (key, mode, lock_delay) = (ticket.key, ticket.mode, ticket.lock_delay);
+        let (key, mode, lock_delay) = (ticket.key, ticket.terms.mode, ticket.terms.lock_delay);
         let token = ticket.hold.as_ref().map(|hold| hold.token).unwrap_or_default();
         self.push_all(
             slot,
@@ -388,7 +388,7 @@ impl Shard {
         let record = EndRecord {
             number,
             key,
-            owner: ticket.owner.clone(),
+            owner: ticket.terms.owner.clone(),
             request_id: id,
             token,
             end,
@@ -449,7 +449,7 @@ impl Shard {
         }
         let ticket = self.tickets.remove(slot);
         self.numbers.remove(&ticket.number);
-        if matches!(ticket.mode, crate::types::Mode::Permits { .. }) {
+        if matches!(ticket.terms.mode, crate::types::Mode::Permits { .. }) {
             self.keys[ticket.key].permit_tickets -= 1;
         }
         if ticket.stored {

@@ -1,5 +1,6 @@
 //! The line moves: grants, tickets passed over, grants withdrawn (rules Q1, Q2, G2, G3, G5).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::output::{Event, HappeningKind};
@@ -45,7 +46,7 @@ impl Shard {
             let ticket = &mut self.tickets[slot];
             // A try has no stream, and is there all the same.
             if ticket.connected() || self.fresh == Some(slot) {
-                return (started == 0 && self.keys[key].admits(ticket.mode)).then_some((slot, passed));
+                return (started == 0 && self.keys[key].admits(ticket.terms.mode)).then_some((slot, passed));
             }
             match ticket.wait.away_until {
                 None if started < self.config.batch_max => {
@@ -76,13 +77,16 @@ impl Shard {
             .claims
             .iter()
             .any(|claim| claim.stream.is_some_and(|stream| stream.kind == StreamKind::Session));
-        let end_max = ticket.max_hold.map_or(Time::NEVER, |max_hold| now.after(max_hold));
+        let end_max = ticket
+            .terms
+            .max_hold
+            .map_or(Time::NEVER, |max_hold| now.after(max_hold));
         let waited = if fresh {
             core::time::Duration::ZERO
         } else {
             now.since(ticket.wait.since)
         };
-        ticket.hold = Some(Hold {
+        ticket.hold = Some(Box::new(Hold {
             token,
             since: now,
             waited,
@@ -95,8 +99,8 @@ impl Shard {
             contended_told: 0,
             previous_outcome,
             outcome_up_to,
-        });
-        let (number, mode) = (ticket.number, ticket.mode);
+        }));
+        let (number, mode) = (ticket.number, ticket.terms.mode);
         self.keys[key].bars.add(mode);
         self.keys[key].holders.push_back(&mut self.tickets, slot);
         self.holders += 1;
@@ -228,10 +232,10 @@ impl Shard {
     }
 
     /// Takes the hold off a ticket: no longer among the holders, its token no longer known.
-    pub(super) fn unhold(&mut self, slot: Slot) -> Option<Hold> {
+    pub(super) fn unhold(&mut self, slot: Slot) -> Option<Box<Hold>> {
         let ticket = &mut self.tickets[slot];
         let hold = ticket.hold.take()?;
-        let (key, mode, number) = (ticket.key, ticket.mode, ticket.number);
+        let (key, mode, number) = (ticket.key, ticket.terms.mode, ticket.number);
         if hold.token != number {
             self.numbers.remove(&hold.token);
         }

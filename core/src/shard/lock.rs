@@ -1,8 +1,8 @@
 //! Taking tickets, trying, and re-attaching (rules Q1, Q5, I1, I2).
 
-use alloc::vec;
-use alloc::vec::Vec;
 use core::time::Duration;
+
+use smallvec::smallvec;
 
 use crate::command::{LockRequest, Refusal, TryReply};
 use crate::output::{Event, Granted, HappeningKind, Obstacle, Queued, WaitReason};
@@ -46,8 +46,8 @@ impl Shard {
             return Ok(Some(self.tickets[slot].number));
         }
         self.check_capacity(&request)?;
-        if request.wait_timeout == Some(Duration::ZERO)
-            && let Some(obstacle) = self.obstacle(&request.key, request.mode, step.now)
+        if request.terms.wait_timeout == Some(Duration::ZERO)
+            && let Some(obstacle) = self.obstacle(&request.terms.key, request.terms.mode, step.now)
         {
             let event = Event::Refused {
                 reason: RefusedReason::WouldWait,
@@ -72,7 +72,7 @@ impl Shard {
                 self.check_content(slot, &request)?;
                 return Ok(match self.tickets[slot].hold {
                     Some(_) => TryReply::Granted(self.granted(slot, step.now)),
-                    None => would_wait(self.obstacle(&request.key, request.mode, step.now)),
+                    None => would_wait(self.obstacle(&request.terms.key, request.terms.mode, step.now)),
                 });
             }
             if self.ended_names.contains_key(&name) {
@@ -86,7 +86,7 @@ impl Shard {
             return Ok(TryReply::Granted(self.granted(slot, step.now)));
         }
         self.check_capacity(&request)?;
-        if let Some(obstacle) = self.obstacle(&request.key, request.mode, step.now) {
+        if let Some(obstacle) = self.obstacle(&request.terms.key, request.terms.mode, step.now) {
             return Ok(would_wait(Some(obstacle)));
         }
         self.check_room(&request)?;
@@ -154,7 +154,7 @@ impl Shard {
             claims: u32::try_from(ticket.claims.len()).unwrap_or(u32::MAX),
             waited: hold.waited,
             previous_outcome: hold.previous_outcome.clone(),
-            max_hold_left: ticket.max_hold.map(|_| left),
+            max_hold_left: ticket.terms.max_hold.map(|_| left),
         }
     }
 
@@ -222,13 +222,13 @@ impl Shard {
         if request.same_owner == SameOwner::Wait {
             return Ok(None);
         }
-        let Some(&key) = self.key_index.get(&request.key) else {
+        let Some(&key) = self.key_index.get(&request.terms.key) else {
             return Ok(None);
         };
         let own = self.keys[key]
             .holders
             .iter(&self.tickets)
-            .find(|(_, ticket)| ticket.owner == request.owner);
+            .find(|(_, ticket)| ticket.terms.owner == request.terms.owner);
         let Some((slot, _)) = own else { return Ok(None) };
         if self.end_if_over(slot, step) {
             return Ok(None);
@@ -238,7 +238,7 @@ impl Shard {
             let token = ticket.hold.as_ref().map(|hold| hold.token).unwrap_or_default();
             return Err(Refusal::LockBySelf { token });
         }
-        if ticket.mode != request.mode {
+        if ticket.terms.mode != request.terms.mode {
             return Err(Refusal::ModeMismatch);
         }
         if ticket.claims.len() >= self.config.claims_max as usize {
@@ -269,16 +269,17 @@ impl Shard {
     fn check_content(&self, slot: Slot, request: &LockRequest) -> Result<(), Refusal> {
         let ticket = &self.tickets[slot];
         let claim = ticket.claims.iter().find(|claim| claim.id == request.request_id);
-        let same = claim.is_some_and(|claim| claim.same_owner == request.same_owner) && ticket.mode == request.mode;
+        let same = claim.is_some_and(|claim| claim.same_owner == request.same_owner)
+            && ticket.terms.mode == request.terms.mode;
         if same { Ok(()) } else { Err(Refusal::RequestIdReused) }
     }
 
     /// One capacity is in force while a permit ticket of the key lives.
     fn check_capacity(&self, request: &LockRequest) -> Result<(), Refusal> {
-        let Mode::Permits { capacity, .. } = request.mode else {
+        let Mode::Permits { capacity, .. } = request.terms.mode else {
             return Ok(());
         };
-        let Some(&key) = self.key_index.get(&request.key) else {
+        let Some(&key) = self.key_index.get(&request.terms.key) else {
             return Ok(());
         };
         let key = &self.keys[key];
@@ -289,7 +290,7 @@ impl Shard {
     }
 
     fn check_room(&self, request: &LockRequest) -> Result<(), Refusal> {
-        let Some(&key) = self.key_index.get(&request.key) else {
+        let Some(&key) = self.key_index.get(&request.terms.key) else {
             return Ok(());
         };
         // Bound: tickets in line per key.
@@ -310,7 +311,7 @@ impl Shard {
         if let Some(name) = request_name(request) {
             self.names.insert(name, slot);
         }
-        if let Mode::Permits { capacity, .. } = request.mode {
+        if let Mode::Permits { capacity, .. } = request.terms.mode {
             let key = &mut self.keys[key];
             key.capacity = capacity;
             key.permit_tickets += 1;
@@ -333,11 +334,11 @@ impl Shard {
     }
 
     fn key_of(&mut self, request: &LockRequest) -> KeyIndex {
-        if let Some(&key) = self.key_index.get(&request.key) {
+        if let Some(&key) = self.key_index.get(&request.terms.key) {
             return key;
         }
-        let key = self.keys.insert(Key::new(request.key.clone()));
-        self.key_index.insert(request.key.clone(), key);
+        let key = self.keys.insert(Key::new(request.terms.key.clone()));
+        self.key_index.insert(request.terms.key.clone(), key);
         key
     }
 
@@ -382,8 +383,8 @@ impl Ticket {
 
 fn request_name(request: &LockRequest) -> Option<Name> {
     request.request_id.map(|id| Name {
-        key: request.key.clone(),
-        owner: request.owner.clone(),
+        key: request.terms.key.clone(),
+        owner: request.terms.owner.clone(),
         id,
     })
 }
@@ -410,20 +411,14 @@ fn claim_of(request: &LockRequest) -> Claim {
 }
 
 fn ticket_of(request: &LockRequest, number: Number, key: KeyIndex, now: Time) -> Ticket {
-    let claims: Vec<Claim> = vec![claim_of(request)];
     Ticket {
         number,
         order: number,
         key,
-        owner: request.owner.clone(),
-        mode: request.mode,
+        terms: request.terms.clone(),
         ttl: request.ttl,
-        wait_timeout: request.wait_timeout,
-        lock_delay: request.lock_delay,
-        max_hold: request.max_hold,
-        metadata: request.metadata.clone(),
-        claims,
-        wait: Wait::starting(now, request.wait_timeout),
+        claims: smallvec![claim_of(request)],
+        wait: Wait::starting(now, request.terms.wait_timeout),
         hold: None,
         links: crate::shard::list::Links::default(),
         armed: Time::NEVER,

@@ -24,6 +24,7 @@ mod tests;
 mod time;
 mod view;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -211,9 +212,7 @@ impl Shard {
             };
             ticket.dirty = false;
             ticket.stored = true;
-            step.out
-                .changes
-                .push(Change::PutTicket(ticket.record(&self.keys[ticket.key].name)));
+            step.out.changes.push(Change::PutTicket(Box::new(ticket.record())));
         }
     }
 
@@ -254,9 +253,7 @@ impl Shard {
         let key = &self.keys[ticket.key];
         step.out.effects.push(Effect::Happened(Happening {
             kind,
-            key: key.name.clone(),
-            owner: ticket.owner.clone(),
-            mode: ticket.mode,
+            terms: ticket.terms.clone(),
             ticket: ticket.number,
             token: ticket.hold.as_ref().map(|hold| hold.token),
             waiters: key.line.len(),
@@ -266,8 +263,8 @@ impl Shard {
     fn name(&self, slot: Slot, id: RequestId) -> Name {
         let ticket = &self.tickets[slot];
         Name {
-            key: self.keys[ticket.key].name.clone(),
-            owner: ticket.owner.clone(),
+            key: ticket.terms.key.clone(),
+            owner: ticket.terms.owner.clone(),
             id,
         }
     }

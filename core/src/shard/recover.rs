@@ -3,6 +3,7 @@
 //! Everything that runs by time starts anew: leases in full, waits, `max_hold`. What was bound to a stream has the
 //! recovery grace to come back; the streams of a process that goes on living are put back by [`Shard::reattach`].
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::output::Output;
 use crate::record::{ClaimRecord, HoldRecord, OutcomeRecord, Records, TicketRecord};
 use crate::shard::list::Links;
-use crate::shard::state::{Claim, Hold, Key, Name, Ticket, Wait};
+use crate::shard::state::{Claim, Claims, Hold, Key, Name, Ticket, Wait};
 use crate::shard::{Reattach, Shard, Step};
 use crate::types::{EventOptions, Mode, OnDisconnect, Time};
 
@@ -120,24 +121,27 @@ impl Shard {
             record.ticket <= self.mark && record.order <= self.mark,
             "a ticket above the mark"
         );
-        let key = match self.key_index.get(&record.key) {
+        let key = match self.key_index.get(&record.terms.key) {
             Some(&key) => key,
             None => {
-                let key = self.keys.insert(Key::new(record.key.clone()));
-                self.key_index.insert(record.key.clone(), key);
+                let key = self.keys.insert(Key::new(record.terms.key.clone()));
+                self.key_index.insert(record.terms.key.clone(), key);
                 key
             }
         };
         let promised = record.hold.as_ref().map_or(Time::default(), |_| now.after(record.ttl));
-        let claims: Vec<Claim> = record
+        let claims: Claims = record
             .claims
             .iter()
             .map(|claim| self.recover_claim(claim, promised, now))
             .collect();
         assert!(!claims.is_empty(), "a ticket without a claim");
         let names: Vec<_> = claims.iter().filter_map(|claim| claim.id).collect();
-        let hold = record.hold.as_ref().map(|hold| self.recover_hold(hold, &record, now));
-        let mut wait = Wait::starting(now, record.wait_timeout);
+        let hold = record
+            .hold
+            .as_ref()
+            .map(|hold| Box::new(self.recover_hold(hold, &record, now)));
+        let mut wait = Wait::starting(now, record.terms.wait_timeout);
         // After a restart a head is waited for until the recovery grace is over (Q2).
         wait.away_until = Some(now.after(self.config.recovery_grace));
         let token = hold.as_ref().map(|hold| hold.token);
@@ -145,13 +149,8 @@ impl Shard {
             number: record.ticket,
             order: record.order,
             key,
-            owner: record.owner.clone(),
-            mode: record.mode,
+            terms: record.terms.clone(),
             ttl: record.ttl,
-            wait_timeout: record.wait_timeout,
-            lock_delay: record.lock_delay,
-            max_hold: record.max_hold,
-            metadata: record.metadata,
             claims,
             wait,
             hold,
@@ -164,23 +163,26 @@ impl Shard {
         for id in names {
             self.names.insert(
                 Name {
-                    key: record.key.clone(),
-                    owner: record.owner.clone(),
+                    key: record.terms.key.clone(),
+                    owner: record.terms.owner.clone(),
                     id,
                 },
                 slot,
             );
         }
-        if let Mode::Permits { capacity, .. } = record.mode {
+        if let Mode::Permits { capacity, .. } = record.terms.mode {
             self.keys[key].capacity = capacity;
             self.keys[key].permit_tickets += 1;
         }
         match token {
             Some(token) => {
                 assert!(token <= self.mark, "a token above the mark");
-                assert!(self.keys[key].admits(record.mode), "holders that do not go together");
+                assert!(
+                    self.keys[key].admits(record.terms.mode),
+                    "holders that do not go together"
+                );
                 self.numbers.insert(token, slot);
-                self.keys[key].bars.add(record.mode);
+                self.keys[key].bars.add(record.terms.mode);
                 self.keys[key].holders.push_back(&mut self.tickets, slot);
                 self.holders += 1;
             }
@@ -212,7 +214,10 @@ impl Shard {
     }
 
     fn recover_hold(&self, record: &HoldRecord, ticket: &TicketRecord, now: Time) -> Hold {
-        let end_max = ticket.max_hold.map_or(Time::NEVER, |max_hold| now.after(max_hold));
+        let end_max = ticket
+            .terms
+            .max_hold
+            .map_or(Time::NEVER, |max_hold| now.after(max_hold));
         let lease_end = now.after(ticket.ttl).min(end_max);
         let ack_time = self.config.ack_timeout.max(self.config.recovery_grace);
         Hold {

@@ -1,13 +1,16 @@
 //! What a shard remembers of a key, a ticket and a claim. Data only; the rules are in the neighbouring modules.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::record::{ClaimRecord, HoldRecord, TicketRecord};
 use crate::shard::list::{Links, List};
 use crate::types::{
-    EventOptions, Metadata, Mode, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamKind, Time,
+    EventOptions, Mode, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamKind, Terms, Time,
 };
 
 /// Where a ticket lives in the shard's slab.
@@ -142,6 +145,9 @@ pub(crate) struct Ghost {
     pub until: Time,
 }
 
+/// The requests on a ticket: one, unless its owner re-entered.
+pub(crate) type Claims = SmallVec<[Claim; 1]>;
+
 /// A place in line, or a hold.
 #[derive(Debug)]
 pub(crate) struct Ticket {
@@ -151,26 +157,16 @@ pub(crate) struct Ticket {
     pub order: Number,
     /// Its key.
     pub key: KeyIndex,
-    /// Whose.
-    pub owner: Arc<str>,
-    /// How it holds or wants to hold.
-    pub mode: Mode,
+    /// As requested.
+    pub terms: Arc<Terms>,
     /// The longest TTL of its claims.
     pub ttl: Duration,
-    /// As requested, for its record.
-    pub wait_timeout: Option<Duration>,
-    /// As requested.
-    pub lock_delay: Duration,
-    /// As requested.
-    pub max_hold: Option<Duration>,
-    /// As requested.
-    pub metadata: Metadata,
     /// The requests on it; never empty.
-    pub claims: Vec<Claim>,
+    pub claims: Claims,
     /// How its wait goes on, or went.
     pub wait: Wait,
-    /// Present while it holds.
-    pub hold: Option<Hold>,
+    /// Present while it holds; apart, because most tickets of a long line do not.
+    pub hold: Option<Box<Hold>>,
     /// Neighbours in the line or among the holders.
     pub links: Links,
     /// Its entry among the timers; it may be earlier than the deadline, never later.
@@ -187,18 +183,12 @@ impl Ticket {
         self.claims.iter().any(|claim| claim.stream.is_some())
     }
 
-    pub(crate) fn record(&self, key: &Arc<str>) -> TicketRecord {
+    pub(crate) fn record(&self) -> TicketRecord {
         TicketRecord {
             ticket: self.number,
             order: self.order,
-            key: key.clone(),
-            owner: self.owner.clone(),
-            mode: self.mode,
+            terms: self.terms.clone(),
             ttl: self.ttl,
-            wait_timeout: self.wait_timeout,
-            lock_delay: self.lock_delay,
-            max_hold: self.max_hold,
-            metadata: self.metadata.clone(),
             claims: self.claims.iter().map(Claim::record).collect(),
             hold: self.hold.as_ref().map(|hold| HoldRecord {
                 token: hold.token,

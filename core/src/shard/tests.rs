@@ -9,14 +9,13 @@ use crate::command::{Command, LockRequest, Reply, Unlock, UnlockReply};
 use crate::output::{Effect, Event, Output};
 use crate::record::Records;
 use crate::types::{
-    EventOptions, Mode, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamId, StreamKind, Time,
+    EventOptions, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamId, StreamKind, Terms, Time,
 };
 use crate::{Config, Shard};
 
 fn lock(owner: &str, stream: u64) -> Command {
     Command::Lock(Box::new(LockRequest {
-        key: Arc::from("a"),
-        owner: Arc::from(owner),
+        terms: Arc::new(Terms::exclusive("a", owner)),
         request_id: Some(RequestId([7; 16])),
         attach_number: 0,
         attach_only: false,
@@ -24,14 +23,9 @@ fn lock(owner: &str, stream: u64) -> Command {
             id: StreamId(stream),
             kind: StreamKind::Plain,
         }),
-        mode: Mode::Exclusive,
         ttl: Duration::from_secs(30),
-        wait_timeout: None,
         on_disconnect: OnDisconnect::Release,
         same_owner: SameOwner::Wait,
-        lock_delay: Duration::ZERO,
-        max_hold: None,
-        metadata: Arc::from(Vec::new()),
         events: EventOptions::default(),
     }))
 }

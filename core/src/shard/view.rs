@@ -79,28 +79,24 @@ impl Shard {
             unreachable!("a holder without a hold")
         };
         HolderView {
-            owner: ticket.owner.clone(),
+            terms: ticket.terms.clone(),
             ticket: ticket.number,
             token: hold.token,
-            mode: ticket.mode,
             claims: u32::try_from(ticket.claims.len()).unwrap_or(u32::MAX),
             held: now.since(hold.since),
             lease_left: self.lease_left(slot, now),
             connected: ticket.connected(),
-            metadata: ticket.metadata.clone(),
         }
     }
 
     pub(super) fn waiter_view(&self, slot: Slot, position: u64, now: Time) -> WaiterView {
         let ticket = &self.tickets[slot];
         WaiterView {
-            owner: ticket.owner.clone(),
+            terms: ticket.terms.clone(),
             ticket: ticket.number,
             position,
-            mode: ticket.mode,
             waited: now.since(ticket.wait.since),
             connected: ticket.connected(),
-            metadata: ticket.metadata.clone(),
         }
     }
 }

@@ -220,7 +220,7 @@ impl Pair {
             let waiters = view
                 .waiters
                 .iter()
-                .map(|waiter| (waiter.owner.clone(), waiter.mode, waiter.connected));
+                .map(|waiter| (waiter.terms.owner.clone(), waiter.terms.mode, waiter.connected));
             let expected = self.naive.line(key).into_iter().map(|at| {
                 let ticket = &self.naive.tickets[at];
                 (ticket.owner.clone(), ticket.mode, ticket.connected())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use ticketlock_core::command::{Command, LockRequest, Renew, Reply, Unlock};
 use ticketlock_core::types::{
-    DetachCause, EventOptions, Mode, OnDisconnect, Outcome, OutcomeStatus, SameOwner, StreamId, StreamKind, Time,
+    DetachCause, EventOptions, Mode, OnDisconnect, Outcome, OutcomeStatus, SameOwner, StreamId, StreamKind, Terms, Time,
 };
 
 use crate::world::{Push, World, request, request_id};
@@ -162,26 +162,29 @@ impl Ask {
             0 => Duration::ZERO,
             millis => Duration::from_millis(u64::from(millis)) + Duration::from_nanos(salt * 8 + nth),
         };
+        let terms = Terms {
+            mode: self.mode,
+            wait_timeout: self.wait.map(|wait| millis(wait, 1)),
+            lock_delay: millis(self.delay, 3),
+            max_hold: self.max_hold.map(|max_hold| millis(max_hold, 4)),
+            ..Terms::exclusive(KEYS[self.key], OWNERS[self.owner])
+        };
         LockRequest {
             request_id: self.id.map(request_id),
             attach_number: self.attach,
             attach_only: self.only,
-            mode: self.mode,
             ttl: millis(self.ttl, 0),
-            wait_timeout: self.wait.map(|wait| millis(wait, 1)),
             on_disconnect: match self.policy {
                 OnDisconnect::Grace(grace) => OnDisconnect::Grace(grace + Duration::from_nanos(salt * 8 + 2)),
                 policy => policy,
             },
             same_owner: self.same_owner,
-            lock_delay: millis(self.delay, 3),
-            max_hold: self.max_hold.map(|max_hold| millis(max_hold, 4)),
             events: EventOptions {
                 queue_updates: self.events,
                 contended: self.events,
                 expiring: self.events,
             },
-            ..request(KEYS[self.key], OWNERS[self.owner])
+            ..request(terms)
         }
     }
 }

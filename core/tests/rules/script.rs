@@ -13,7 +13,7 @@ use ticketlock_core::command::{Command, LockRequest, Renew, Reply, TryReply, Unl
 use ticketlock_core::output::{Event, Obstacle};
 use ticketlock_core::shard::Reattach;
 use ticketlock_core::types::{
-    DetachCause, EventOptions, Mode, OnDisconnect, Outcome, OutcomeStatus, SameOwner, Stream, StreamKind,
+    DetachCause, EventOptions, Mode, OnDisconnect, Outcome, OutcomeStatus, SameOwner, Stream, StreamKind, Terms,
 };
 use ticketlock_core::{Config, Output};
 
@@ -272,12 +272,15 @@ impl Stage {
             let away = if holder.connected { "" } else { " away" };
             said.push(format!(
                 "holds {} token={} left={:?}{away}",
-                holder.owner, holder.token, holder.lease_left
+                holder.terms.owner, holder.token, holder.lease_left
             ));
         }
         for waiter in view.waiters {
             let away = if waiter.connected { "" } else { " away" };
-            said.push(format!("waits {} position={}{away}", waiter.owner, waiter.position));
+            said.push(format!(
+                "waits {} position={}{away}",
+                waiter.terms.owner, waiter.position
+            ));
         }
         said.extend(view.lock_delay_left.map(|left| format!("delay left={left:?}")));
         said.extend(
@@ -324,26 +327,29 @@ fn asked(name: &str, options: &Words<'_>) -> LockRequest {
         _ => SameOwner::Wait,
     };
     let events = options.has("events");
+    let terms = Terms {
+        mode,
+        wait_timeout: options.duration("wait"),
+        lock_delay: options.duration("delay").unwrap_or_default(),
+        max_hold: options.duration("max"),
+        ..Terms::exclusive(
+            options.text("key", "k"),
+            options.text("owner", name.trim_end_matches(char::is_numeric)),
+        )
+    };
     LockRequest {
         request_id: options.number("id").map(|id| request_id(id as u8)),
         attach_number: options.number("attach").unwrap_or_default(),
         attach_only: options.has("only"),
-        mode,
         ttl: options.duration("ttl").unwrap_or(Duration::from_secs(30)),
-        wait_timeout: options.duration("wait"),
         on_disconnect,
         same_owner,
-        lock_delay: options.duration("delay").unwrap_or_default(),
-        max_hold: options.duration("max"),
         events: EventOptions {
             queue_updates: events,
             contended: events,
             expiring: events,
         },
-        ..request(
-            options.text("key", "k"),
-            options.text("owner", name.trim_end_matches(char::is_numeric)),
-        )
+        ..request(terms)
     }
 }
 
@@ -366,8 +372,8 @@ fn reply_text(reply: Reply) -> Option<String> {
 
 fn obstacle_text(obstacle: Option<Obstacle>) -> String {
     match obstacle {
-        Some(Obstacle::Holder(holder)) => format!(" behind holder {} token={}", holder.owner, holder.token),
-        Some(Obstacle::Waiter(waiter)) => format!(" behind waiter {}", waiter.owner),
+        Some(Obstacle::Holder(holder)) => format!(" behind holder {} token={}", holder.terms.owner, holder.token),
+        Some(Obstacle::Waiter(waiter)) => format!(" behind waiter {}", waiter.terms.owner),
         Some(Obstacle::LockDelay { left }) => format!(" behind a lock-delay of {left:?}"),
         None => String::new(),
     }

@@ -11,7 +11,7 @@ use ticketlock_core::command::{Command, LockRequest, Reply};
 use ticketlock_core::output::{Effect, Event};
 use ticketlock_core::record::{Change, Records};
 use ticketlock_core::types::{
-    EventOptions, Mode, Number, OnDisconnect, RequestId, SameOwner, Stream, StreamId, StreamKind, Time,
+    EventOptions, Number, OnDisconnect, RequestId, SameOwner, Stream, StreamId, StreamKind, Terms, Time,
 };
 use ticketlock_core::{Config, Output, Shard};
 
@@ -68,7 +68,7 @@ impl World {
     pub fn apply(&mut self, command: Command) -> (Reply, Vec<Push>) {
         let (key, owner, stream) = match &command {
             Command::Lock(request) | Command::TryLock(request) => {
-                (request.key.clone(), request.owner.clone(), request.stream)
+                (request.terms.key.clone(), request.terms.owner.clone(), request.stream)
             }
             _ => (Arc::from(""), Arc::from(""), None),
         };
@@ -171,7 +171,7 @@ impl World {
                         Some(record) => {
                             let hold = record.hold.as_ref().expect("a grant whose record still waits");
                             assert_eq!(hold.token, granted.token, "the record says another token");
-                            let (key, owner) = (record.key.clone(), record.owner.clone());
+                            let (key, owner) = (record.terms.key.clone(), record.terms.owner.clone());
                             self.saw_grant(&key, &owner, granted.token);
                         }
                         // Granted and ended in one step.
@@ -237,7 +237,7 @@ impl World {
             }
             Change::PutTicket(ticket) => {
                 records.tickets.retain(|record| record.ticket != ticket.ticket);
-                records.tickets.push(ticket);
+                records.tickets.push(*ticket);
             }
             Change::DeleteTicket(ticket) => {
                 let before = records.tickets.len();
@@ -255,23 +255,17 @@ impl World {
     }
 }
 
-/// A request as most are: exclusive, 30 s, patient, RELEASE, on no stream yet.
-pub fn request(key: &str, owner: &str) -> LockRequest {
+/// A request as most are: 30 s, RELEASE, on no stream yet.
+pub fn request(terms: Terms) -> LockRequest {
     LockRequest {
-        key: Arc::from(key),
-        owner: Arc::from(owner),
+        terms: Arc::new(terms),
         request_id: None,
         attach_number: 0,
         attach_only: false,
         stream: None,
-        mode: Mode::Exclusive,
         ttl: Duration::from_secs(30),
-        wait_timeout: None,
         on_disconnect: OnDisconnect::Release,
         same_owner: SameOwner::Wait,
-        lock_delay: Duration::ZERO,
-        max_hold: None,
-        metadata: Arc::from(Vec::new()),
         events: EventOptions::default(),
     }
 }

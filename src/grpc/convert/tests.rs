@@ -37,9 +37,9 @@ fn check(reason: ErrorReason, field: &str, change: impl FnOnce(&mut v1::LockRequ
 #[test]
 fn defaults() {
     let request = lock_request(plain(), &Limits::default()).expect("valid");
-    assert_eq!(request.mode, Mode::Exclusive);
+    assert_eq!(request.terms.mode, Mode::Exclusive);
     assert_eq!(request.ttl, Duration::from_secs(30));
-    assert_eq!(request.wait_timeout, None);
+    assert_eq!(request.terms.wait_timeout, None);
     assert_eq!(request.on_disconnect, OnDisconnect::Release);
     let grace = v1::LockRequest {
         on_disconnect: v1::OnDisconnect::Grace.into(),

@@ -30,15 +30,15 @@ impl Naive {
         if self.capacity_differs(request) {
             return Answer::Denied("capacity");
         }
-        if request.wait_timeout == Some(Duration::ZERO) && self.would_wait(request) {
+        if request.terms.wait_timeout == Some(Duration::ZERO) && self.would_wait(request) {
             return self.refuse_stream(request, RefusedReason::WouldWait);
         }
-        if self.line(&request.key).len() >= self.waiters_max {
+        if self.line(&request.terms.key).len() >= self.waiters_max {
             return Answer::Denied("full");
         }
         let born = self.enqueue(request);
         if let Some(at) = self
-            .line(&request.key)
+            .line(&request.terms.key)
             .into_iter()
             .find(|at| self.tickets[*at].born == born)
         {
@@ -49,10 +49,10 @@ impl Naive {
     }
 
     pub fn try_lock(&mut self, request: &LockRequest) -> Answer {
-        if let Some(at) = self.find(&request.key, &request.owner, request.request_id) {
+        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.request_id) {
             self.end_overdue(at);
         }
-        if let Some(at) = self.find(&request.key, &request.owner, request.request_id) {
+        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.request_id) {
             if !self.same_content(at, request) {
                 return Answer::Denied("reused");
             }
@@ -61,7 +61,10 @@ impl Naive {
                 None => Answer::Refused(RefusedReason::WouldWait),
             };
         }
-        if self.ended(&request.key, &request.owner, request.request_id).is_some() {
+        if self
+            .ended(&request.terms.key, &request.terms.owner, request.request_id)
+            .is_some()
+        {
             return Answer::Refused(RefusedReason::NotHeld);
         }
         let own = match self.same_owner(request) {
@@ -79,7 +82,7 @@ impl Naive {
         if self.would_wait(request) {
             return Answer::Refused(RefusedReason::WouldWait);
         }
-        if self.line(&request.key).len() >= self.waiters_max {
+        if self.line(&request.terms.key).len() >= self.waiters_max {
             return Answer::Denied("full");
         }
         self.enqueue(request);
@@ -90,7 +93,8 @@ impl Naive {
 
     /// Q5: whether a request of this mode would have to wait.
     fn would_wait(&self, request: &LockRequest) -> bool {
-        !self.admits(&request.key, request.mode) || self.line(&request.key).into_iter().any(|at| !self.passed_by(at))
+        !self.admits(&request.terms.key, request.terms.mode)
+            || self.line(&request.terms.key).into_iter().any(|at| !self.passed_by(at))
     }
 
     fn refuse_stream(&mut self, request: &LockRequest, reason: RefusedReason) -> Answer {
@@ -100,13 +104,13 @@ impl Naive {
 
     /// I1: the request is there already, or its end is remembered.
     fn known(&mut self, request: &LockRequest) -> Option<Answer> {
-        if let Some(at) = self.find(&request.key, &request.owner, request.request_id) {
+        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.request_id) {
             self.end_overdue(at);
         }
-        if let Some(at) = self.find(&request.key, &request.owner, request.request_id) {
+        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.request_id) {
             return Some(self.attach(at, request));
         }
-        let end = self.ended(&request.key, &request.owner, request.request_id)?;
+        let end = self.ended(&request.terms.key, &request.terms.owner, request.request_id)?;
         let told = match &end.how {
             Ok(reason) => Told::Refused(*reason),
             Err(reason) => Told::Lost {
@@ -125,7 +129,7 @@ impl Naive {
             .iter()
             .find(|claim| claim.id == request.request_id)
             .unwrap();
-        ticket.mode == request.mode && claim.same_owner == request.same_owner
+        ticket.mode == request.terms.mode && claim.same_owner == request.same_owner
     }
 
     fn attach(&mut self, at: usize, request: &LockRequest) -> Answer {
@@ -185,8 +189,11 @@ impl Naive {
         if request.same_owner == SameOwner::Wait {
             return Ok(None);
         }
-        let holders = self.holders(&request.key);
-        let Some(at) = holders.into_iter().find(|at| self.tickets[*at].owner == request.owner) else {
+        let holders = self.holders(&request.terms.key);
+        let Some(at) = holders
+            .into_iter()
+            .find(|at| self.tickets[*at].owner == request.terms.owner)
+        else {
             return Ok(None);
         };
         if request.same_owner == SameOwner::Refuse {
@@ -194,7 +201,7 @@ impl Naive {
         }
         let now = self.now;
         let ticket = &mut self.tickets[at];
-        if ticket.mode != request.mode {
+        if ticket.mode != request.terms.mode {
             return Err("mode");
         }
         if ticket.claims.len() >= self.claims_max {
@@ -210,10 +217,11 @@ impl Naive {
     }
 
     fn capacity_differs(&self, request: &LockRequest) -> bool {
-        let Mode::Permits { capacity, .. } = request.mode else {
+        let Mode::Permits { capacity, .. } = request.terms.mode else {
             return false;
         };
-        self.capacity(&request.key).is_some_and(|in_force| in_force != capacity)
+        self.capacity(&request.terms.key)
+            .is_some_and(|in_force| in_force != capacity)
     }
 
     fn enqueue(&mut self, request: &LockRequest) -> usize {
@@ -222,22 +230,22 @@ impl Naive {
         self.tickets.push(Ticket {
             born,
             order: born,
-            key: request.key.clone(),
-            owner: request.owner.clone(),
-            mode: request.mode,
+            key: request.terms.key.clone(),
+            owner: request.terms.owner.clone(),
+            mode: request.terms.mode,
             ttl: request.ttl,
-            wait_timeout: request.wait_timeout,
-            delay: request.lock_delay,
-            max_hold: request.max_hold,
+            wait_timeout: request.terms.wait_timeout,
+            delay: request.terms.lock_delay,
+            max_hold: request.terms.max_hold,
             claims: vec![claim(request)],
             since: self.now,
-            until: request.wait_timeout.map(|wait| self.now.after(wait)),
+            until: request.terms.wait_timeout.map(|wait| self.now.after(wait)),
             away_until: None,
             passed: 0,
             withdrawn: 0,
             hold: None,
         });
-        self.settle(&request.key, Some(born));
+        self.settle(&request.terms.key, Some(born));
         born
     }
 
