@@ -4,10 +4,6 @@
 
 mod cli;
 
-/// Locks come and go in small pieces, on one thread and another: the system's allocator costs a tenth of a server's time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> std::process::ExitCode {
     cli::main()
 }

@@ -23,7 +23,6 @@ pub async fn run(args: Serve) -> anyhow::Result<ExitCode> {
         LogFormat::Json => logging::LogFormat::Json,
     };
     logging::init(&args.log, format)?;
-    use_small_pages();
     // The one store that there is; another one was refused with the arguments.
     tracing::debug!(store = args.store, "opening");
     let config = ServerConfig {
@@ -48,14 +47,6 @@ pub async fn run(args: Serve) -> anyhow::Result<ExitCode> {
         })
         .await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What comes and goes in small pieces fills huge pages badly: with them a server takes about twice the memory.
-fn use_small_pages() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "huge pages stay in use");
-    }
 }
 
 async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

@@ -27,6 +27,8 @@ use crate::telemetry::{Renewal, Telemetry};
 
 /// Calls carried out in one go, before other sessions get their turn.
 const CALLS_AT_ONCE: usize = 1_000;
+/// News for which memory is kept from one message to the next.
+const GATHERED_KEPT: usize = 64;
 
 /// One session, as a stream of messages.
 pub struct SessionEvents {
@@ -238,6 +240,7 @@ impl SessionEvents {
                 SessionItem::Answer(answer) => self.answer(id, answer),
             }
         }
+        gathered.shrink_to(GATHERED_KEPT);
         self.gathered = gathered;
         match polled {
             Poll::Ready(Err(error)) => Err(error.into()),

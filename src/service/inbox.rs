@@ -85,7 +85,16 @@ pub(super) struct Unread {
     reader: Option<Waker>,
 }
 
+/// News for which memory is kept from one turn to the next.
+const KEPT: usize = 64;
+
 impl Unread {
+    /// What was needed for a burst is given back.
+    pub(super) fn trim(&mut self) {
+        self.news.shrink_to(KEPT);
+        self.answers.shrink_to(KEPT);
+    }
+
     fn is_empty(&self) -> bool {
         self.news.is_empty() && self.answers.is_empty() && !self.stopped && !self.full
     }

@@ -301,6 +301,7 @@ impl Session {
             (false, true) => Err(ServiceError::Draining),
             (false, false) => Ok(()),
         };
+        taken.trim();
         self.taken = taken;
         Poll::Ready(end)
     }

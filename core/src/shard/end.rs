@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use crate::command::{ForceReply, Refusal, Renew, Unlock, UnlockReply};
 use crate::output::{Event, HappeningKind};
 use crate::record::{Change, End, EndRecord};
-use crate::shard::state::{Claim, Ghost, Hold, KeyIndex, Name, Slot};
+use crate::shard::state::{Claim, EndedName, Ghost, Hold, KeyIndex, Name, Slot};
 use crate::shard::{Shard, Step};
 use crate::types::{
     DetachCause, LostReason, Number, OnDisconnect, Outcome, OutcomeStatus, RefusedReason, RequestId, StreamId,
@@ -47,8 +47,8 @@ impl Shard {
             return UnlockReply::NotFound;
         };
         let name = Name {
-            key: unlock.key,
-            owner: unlock.owner,
+            key: &unlock.key,
+            owner: &unlock.owner,
             id,
         };
         let Some(&slot) = self.names.get(&name) else {
@@ -109,8 +109,7 @@ impl Shard {
         ticket.ttl = ticket.claims.iter().map(|claim| claim.ttl).max().unwrap_or(ticket.ttl);
         let key = ticket.key;
         if let Some(id) = claim.id {
-            let name = self.name(slot, id);
-            self.names.remove(&name);
+            self.forget_name(slot, id);
         }
         self.count_wish(key, claim.wants_updates(), false);
         self.touch(slot);
@@ -328,8 +327,8 @@ impl Shard {
     }
 
     /// A repeat of a hold that is over must not bring it back, whether or not a timer has fired (T1).
-    pub(super) fn end_overdue(&mut self, name: &Name, step: &mut Step<'_>) {
-        if let Some(&slot) = self.names.get(name) {
+    pub(super) fn end_overdue(&mut self, name: Name<'_>, step: &mut Step<'_>) {
+        if let Some(&slot) = self.names.get(&name) {
             self.end_if_over(slot, step);
         }
     }
@@ -399,7 +398,7 @@ impl Shard {
 
     pub(super) fn index_end(&mut self, record: EndRecord, now: Time) {
         if let Some(id) = record.request_id {
-            let name = Name {
+            let name = EndedName {
                 key: record.key.clone(),
                 owner: record.owner.clone(),
                 id,
@@ -418,7 +417,7 @@ impl Shard {
             return;
         };
         if let Some(id) = record.request_id {
-            let name = Name {
+            let name = EndedName {
                 key: record.key,
                 owner: record.owner,
                 id,
@@ -443,8 +442,7 @@ impl Shard {
             let (id, wished) = (claim.id, claim.wants_updates());
             self.count_wish(self.tickets[slot].key, wished, false);
             if let Some(id) = id {
-                let name = self.name(slot, id);
-                self.names.remove(&name);
+                self.forget_name(slot, id);
             }
         }
         let ticket = self.tickets.remove(slot);

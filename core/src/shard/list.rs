@@ -1,5 +1,7 @@
 //! A doubly linked list threaded through the ticket slab: O(1) at both ends and for removal anywhere, no allocation.
 
+use alloc::boxed::Box;
+
 use slab::Slab;
 
 use crate::shard::state::{Slot, Ticket};
@@ -33,13 +35,13 @@ impl List {
         self.head
     }
 
-    pub(crate) fn push_back(&mut self, tickets: &mut Slab<Ticket>, slot: Slot) {
+    pub(crate) fn push_back(&mut self, tickets: &mut Slab<Box<Ticket>>, slot: Slot) {
         self.insert_after(tickets, self.tail, slot);
     }
 
     /// Inserts before the first ticket with a larger `order`. Tickets that come back stood near the head, so the walk
     /// is short.
-    pub(crate) fn insert_by_order(&mut self, tickets: &mut Slab<Ticket>, slot: Slot) {
+    pub(crate) fn insert_by_order(&mut self, tickets: &mut Slab<Box<Ticket>>, slot: Slot) {
         let order: Number = tickets[slot].order;
         let mut before = None;
         let mut cursor = self.head;
@@ -50,7 +52,7 @@ impl List {
         self.insert_after(tickets, before, slot);
     }
 
-    pub(crate) fn remove(&mut self, tickets: &mut Slab<Ticket>, slot: Slot) {
+    pub(crate) fn remove(&mut self, tickets: &mut Slab<Box<Ticket>>, slot: Slot) {
         let Links { prev, next } = core::mem::take(&mut tickets[slot].links);
         match prev {
             Some(prev) => tickets[prev].links.next = next,
@@ -63,21 +65,24 @@ impl List {
         self.len -= 1;
     }
 
-    pub(crate) fn iter<'a>(&self, tickets: &'a Slab<Ticket>) -> impl Iterator<Item = (Slot, &'a Ticket)> + use<'a> {
+    pub(crate) fn iter<'a>(
+        &self,
+        tickets: &'a Slab<Box<Ticket>>,
+    ) -> impl Iterator<Item = (Slot, &'a Ticket)> + use<'a> {
         let mut cursor = self.head;
         core::iter::from_fn(move || {
             let slot = cursor?;
-            let ticket = &tickets[slot];
+            let ticket: &Ticket = &tickets[slot];
             cursor = ticket.links.next;
             Some((slot, ticket))
         })
     }
 
-    pub(crate) fn next(tickets: &Slab<Ticket>, slot: Slot) -> Option<Slot> {
+    pub(crate) fn next(tickets: &Slab<Box<Ticket>>, slot: Slot) -> Option<Slot> {
         tickets[slot].links.next
     }
 
-    fn insert_after(&mut self, tickets: &mut Slab<Ticket>, before: Option<Slot>, slot: Slot) {
+    fn insert_after(&mut self, tickets: &mut Slab<Box<Ticket>>, before: Option<Slot>, slot: Slot) {
         let next = match before {
             Some(before) => tickets[before].links.next.replace(slot),
             None => self.head.replace(slot),

@@ -1,5 +1,6 @@
 //! Taking tickets, trying, and re-attaching (rules Q1, Q5, I1, I2).
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use smallvec::smallvec;
@@ -7,7 +8,7 @@ use smallvec::smallvec;
 use crate::command::{LockRequest, Refusal, TryReply};
 use crate::output::{Event, Granted, HappeningKind, Obstacle, Queued, WaitReason};
 use crate::record::End;
-use crate::shard::state::{Claim, Key, KeyIndex, Name, Slot, Ticket, Wait};
+use crate::shard::state::{Claim, Key, KeyIndex, LiveName, Name, Slot, Ticket, Wait, name_of};
 use crate::shard::{Shard, Step};
 use crate::types::{Mode, Number, OnDisconnect, RefusedReason, SameOwner, StreamKind, Time};
 
@@ -15,7 +16,7 @@ impl Shard {
     /// Answers with the ticket that the stream follows from now on; `None` where its last event was pushed already.
     pub(super) fn lock(&mut self, request: LockRequest, step: &mut Step<'_>) -> Result<Option<Number>, Refusal> {
         if let Some(name) = request_name(&request) {
-            self.end_overdue(&name, step);
+            self.end_overdue(name, step);
             if let Some(&slot) = self.names.get(&name) {
                 self.attach(slot, &request, step)?;
                 return Ok(Some(self.tickets[slot].number));
@@ -67,7 +68,7 @@ impl Shard {
             obstacle,
         };
         if let Some(name) = request_name(&request) {
-            self.end_overdue(&name, step);
+            self.end_overdue(name, step);
             if let Some(&slot) = self.names.get(&name) {
                 self.check_content(slot, &request)?;
                 return Ok(match self.tickets[slot].hold {
@@ -256,9 +257,7 @@ impl Shard {
             hold.ack_until = None;
             hold.outcome_up_to = None;
         }
-        if let Some(name) = request_name(request) {
-            self.names.insert(name, slot);
-        }
+        self.remember_name(request, slot);
         self.count_wish(key, false, request.events.queue_updates || request.events.contended);
         self.touch(slot);
         self.arm_ticket(slot, step.now);
@@ -306,11 +305,9 @@ impl Shard {
     fn enqueue(&mut self, request: &LockRequest, step: &mut Step<'_>) -> Slot {
         let number = self.next_number(step);
         let key = self.key_of(request);
-        let slot = self.tickets.insert(ticket_of(request, number, key, step.now));
+        let slot = self.tickets.insert(Box::new(ticket_of(request, number, key, step.now)));
         self.numbers.insert(number, slot);
-        if let Some(name) = request_name(request) {
-            self.names.insert(name, slot);
-        }
+        self.remember_name(request, slot);
         if let Mode::Permits { capacity, .. } = request.terms.mode {
             let key = &mut self.keys[key];
             key.capacity = capacity;
@@ -358,6 +355,14 @@ impl Shard {
         }
     }
 
+    /// The request can be repeated from now on.
+    fn remember_name(&mut self, request: &LockRequest, slot: Slot) {
+        if let Some(id) = request.request_id {
+            let terms = request.terms.clone();
+            self.names.insert(LiveName { terms, id }, slot);
+        }
+    }
+
     /// Tickets ahead, counted along the line.
     pub(super) fn position(&self, slot: Slot) -> u64 {
         let key = &self.keys[self.tickets[slot].key];
@@ -381,12 +386,8 @@ impl Ticket {
     }
 }
 
-fn request_name(request: &LockRequest) -> Option<Name> {
-    request.request_id.map(|id| Name {
-        key: request.terms.key.clone(),
-        owner: request.terms.owner.clone(),
-        id,
-    })
+fn request_name(request: &LockRequest) -> Option<Name<'_>> {
+    request.request_id.map(|id| name_of(&request.terms, id))
 }
 
 /// Pushes the only event that this stream will see.

@@ -38,7 +38,7 @@ use crate::config::Config;
 use crate::output::{Effect, Event, Happening, HappeningKind, Output};
 use crate::record::{Change, EndRecord};
 use crate::types::{EventOptions, Number, RequestId, Stream, StreamId, Time};
-use state::{Key, KeyIndex, Name, Slot, Ticket};
+use state::{EndedName, Key, KeyIndex, LiveName, Slot, Ticket, name_of};
 use time::Timer;
 
 /// One shard. See the crate's page for how to drive it.
@@ -48,14 +48,15 @@ pub struct Shard {
     /// Keys by name.
     key_index: HashMap<Arc<str>, KeyIndex, FixedState>,
     keys: Slab<Key>,
-    tickets: Slab<Ticket>,
+    /// Apart from each other, so that a long line grows without copying, and gives back what it took.
+    tickets: Slab<Box<Ticket>>,
     /// Tickets by their number, and holds by their token: one counter gives both, so they never collide.
     numbers: HashMap<Number, Slot, FixedState>,
     /// Live requests that can be repeated (I1).
-    names: HashMap<Name, Slot, FixedState>,
+    names: HashMap<LiveName, Slot, FixedState>,
     /// Abnormal ends that answer repeats, by record number, with the end of their memory. Numbers and ends grow together.
     ends: BTreeMap<Number, (EndRecord, Time)>,
-    ended_names: HashMap<Name, Number, FixedState>,
+    ended_names: HashMap<EndedName, Number, FixedState>,
     ended_tokens: HashMap<Number, Number, FixedState>,
     /// Deadlines. A ticket or key has at most one entry, never later than its next deadline.
     timers: BTreeSet<(Time, Timer)>,
@@ -260,13 +261,10 @@ impl Shard {
         }));
     }
 
-    fn name(&self, slot: Slot, id: RequestId) -> Name {
-        let ticket = &self.tickets[slot];
-        Name {
-            key: ticket.terms.key.clone(),
-            owner: ticket.terms.owner.clone(),
-            id,
-        }
+    /// A request is no longer live.
+    fn forget_name(&mut self, slot: Slot, id: RequestId) {
+        let terms = &self.tickets[slot].terms;
+        self.names.remove(&name_of(terms, id));
     }
 
     /// The hold that this token names on this key, if it holds now.

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::output::Output;
 use crate::record::{ClaimRecord, HoldRecord, OutcomeRecord, Records, TicketRecord};
 use crate::shard::list::Links;
-use crate::shard::state::{Claim, Claims, Hold, Key, Name, Ticket, Wait};
+use crate::shard::state::{Claim, Claims, Hold, Key, LiveName, Ticket, Wait};
 use crate::shard::{Reattach, Shard, Step};
 use crate::types::{EventOptions, Mode, OnDisconnect, Time};
 
@@ -145,7 +145,7 @@ impl Shard {
         // After a restart a head is waited for until the recovery grace is over (Q2).
         wait.away_until = Some(now.after(self.config.recovery_grace));
         let token = hold.as_ref().map(|hold| hold.token);
-        let slot = self.tickets.insert(Ticket {
+        let slot = self.tickets.insert(Box::new(Ticket {
             number: record.ticket,
             order: record.order,
             key,
@@ -158,17 +158,11 @@ impl Shard {
             armed: Time::NEVER,
             dirty: false,
             stored: true,
-        });
+        }));
         self.numbers.insert(record.ticket, slot);
         for id in names {
-            self.names.insert(
-                Name {
-                    key: record.terms.key.clone(),
-                    owner: record.terms.owner.clone(),
-                    id,
-                },
-                slot,
-            );
+            let terms = record.terms.clone();
+            self.names.insert(LiveName { terms, id }, slot);
         }
         if let Mode::Permits { capacity, .. } = record.terms.mode {
             self.keys[key].capacity = capacity;

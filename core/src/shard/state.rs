@@ -3,8 +3,10 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 use core::time::Duration;
 
+use hashbrown::Equivalent;
 use smallvec::SmallVec;
 
 use crate::record::{ClaimRecord, HoldRecord, TicketRecord};
@@ -20,14 +22,92 @@ pub(crate) type Slot = usize;
 pub(crate) type KeyIndex = usize;
 
 /// Names one logical request (I1).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Name {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Name<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// Who asks.
+    pub owner: &'a str,
+    /// The client's id.
+    pub id: RequestId,
+}
+
+/// The name of a request that waits or holds.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveName {
+    /// Key and owner, shared with its ticket.
+    pub terms: Arc<Terms>,
+    /// The client's id.
+    pub id: RequestId,
+}
+
+/// The name of a request that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EndedName {
     /// The key.
     pub key: Arc<str>,
-    /// Who asks.
+    /// Who asked.
     pub owner: Arc<str>,
     /// The client's id.
     pub id: RequestId,
+}
+
+/// What a request of these terms is named.
+pub(crate) fn name_of(terms: &Terms, id: RequestId) -> Name<'_> {
+    Name {
+        key: &terms.key,
+        owner: &terms.owner,
+        id,
+    }
+}
+
+impl LiveName {
+    fn name(&self) -> Name<'_> {
+        name_of(&self.terms, self.id)
+    }
+}
+
+impl EndedName {
+    fn name(&self) -> Name<'_> {
+        Name {
+            key: &self.key,
+            owner: &self.owner,
+            id: self.id,
+        }
+    }
+}
+
+impl PartialEq for LiveName {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for LiveName {}
+
+// Both hash as the names that they are looked up by.
+impl Hash for LiveName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl Hash for EndedName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl Equivalent<LiveName> for Name<'_> {
+    fn equivalent(&self, key: &LiveName) -> bool {
+        *self == key.name()
+    }
+}
+
+impl Equivalent<EndedName> for Name<'_> {
+    fn equivalent(&self, key: &EndedName) -> bool {
+        *self == key.name()
+    }
 }
 
 /// A key that somebody holds, waits for, or that a delay keeps.

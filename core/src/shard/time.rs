@@ -263,7 +263,7 @@ impl Shard {
     pub(super) fn arm_ticket(&mut self, slot: Slot, now: Time) {
         // Never in the past: a deadline that a step brings up late is not the server's delay (T1).
         let deadline = self.ticket_deadline(slot, now).max(now);
-        let Ticket { armed, number, .. } = self.tickets[slot];
+        let Ticket { armed, number, .. } = *self.tickets[slot];
         if deadline < armed {
             if armed != Time::NEVER {
                 self.timers.remove(&(armed, Timer::Ticket(number, slot)));
@@ -274,7 +274,7 @@ impl Shard {
     }
 
     pub(super) fn disarm_ticket(&mut self, slot: Slot) {
-        let Ticket { armed, number, .. } = self.tickets[slot];
+        let Ticket { armed, number, .. } = *self.tickets[slot];
         if armed != Time::NEVER {
             self.timers.remove(&(armed, Timer::Ticket(number, slot)));
             self.tickets[slot].armed = Time::NEVER;

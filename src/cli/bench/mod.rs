@@ -23,7 +23,7 @@ use measure::{Clock, Report};
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = "Examples:\n  ticketlock bench pairs\n  ticketlock bench hot --workers 32\n  \
-    ticketlock bench pairs --rate 20000 --seconds 30 -o json\n  ticketlock bench waiters --workers 10000"
+    ticketlock bench pairs --rate 20000 --duration 30s -o json\n  ticketlock bench waiters --workers 10000"
 )]
 pub struct Bench {
     #[command(flatten)]
