@@ -40,16 +40,12 @@ async fn take(store: &impl Store, shard: u32) -> (u64, Records) {
 
 /// A ticket with every field in use.
 fn ticket(number: Number, owner: &str) -> TicketRecord {
-    let claim = ClaimRecord {
-        request_id: Some(RequestId([7; 16])),
-        attach_number: 3,
-        on_disconnect: OnDisconnect::Grace(Duration::from_secs(5)),
-        same_owner: SameOwner::Reenter,
-        ttl: Duration::from_secs(9),
-    };
     let terms = Terms {
         key: "a/key".into(),
         owner: owner.into(),
+        request_id: Some(RequestId([7; 16])),
+        on_disconnect: OnDisconnect::Grace(Duration::from_secs(5)),
+        same_owner: SameOwner::Reenter,
         mode: Mode::Permits {
             permits: 2,
             capacity: 5,
@@ -59,17 +55,27 @@ fn ticket(number: Number, owner: &str) -> TicketRecord {
         max_hold: Some(Duration::from_secs(600)),
         metadata: vec![("job".to_owned(), "42".to_owned())],
     };
+    let again = Terms {
+        request_id: Some(RequestId([8; 16])),
+        ..terms.clone()
+    };
+    let (terms, again) = (Arc::new(terms), Arc::new(again));
+    let claim = |terms: &Arc<Terms>, seconds| ClaimRecord {
+        terms: Arc::clone(terms),
+        attach_number: seconds / 3,
+        ttl: Duration::from_secs(seconds),
+    };
     TicketRecord {
         ticket: number,
         order: number + 1,
-        terms: Arc::new(terms),
+        terms: Arc::clone(&terms),
         ttl: Duration::from_millis(1500),
-        claims: vec![claim],
-        hold: Some(HoldRecord {
+        claims: [claim(&terms, 9), claim(&again, 3)].into_iter().collect(),
+        hold: Some(Box::new(HoldRecord {
             token: number + 2,
             unacked: true,
             previous_outcome: outcome("fine"),
-        }),
+        })),
     }
 }
 

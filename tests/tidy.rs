@@ -305,7 +305,7 @@ fn layers_know_only_what_they_may() {
     let core = dependencies("core/Cargo.toml");
     assert!(
         core.iter()
-            .all(|name| ["foldhash", "hashbrown", "slab"].contains(&name.as_str())),
+            .all(|name| ["foldhash", "hashbrown", "slab", "smallvec"].contains(&name.as_str())),
         "core depends on {core:?}"
     );
     let client = dependencies("client-rs/Cargo.toml");

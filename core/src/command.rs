@@ -6,8 +6,7 @@ use core::time::Duration;
 
 use crate::output::{Granted, Obstacle};
 use crate::types::{
-    DetachCause, EventOptions, LostReason, Number, OnDisconnect, Outcome, RefusedReason, RequestId, SameOwner, Stream,
-    StreamId, Terms,
+    DetachCause, EventOptions, LostReason, Number, Outcome, RefusedReason, RequestId, Stream, StreamId, Terms,
 };
 
 /// One step of the machine. Every field was validated by the shell (lengths, ranges, encodings).
@@ -53,8 +52,6 @@ pub enum Command {
 pub struct LockRequest {
     /// What it asks for.
     pub terms: Arc<Terms>,
-    /// `None`: the request can be neither repeated nor cancelled by id.
-    pub request_id: Option<RequestId>,
     /// The client's growing number of this attach; the highest wins, and of equal ones the later.
     pub attach_number: u64,
     /// Never take a new ticket.
@@ -63,10 +60,6 @@ pub struct LockRequest {
     pub stream: Option<Stream>,
     /// Length of the lease.
     pub ttl: Duration,
-    /// What becomes of it without its stream.
-    pub on_disconnect: OnDisconnect,
-    /// What it does at a hold of its own owner.
-    pub same_owner: SameOwner,
     /// Optional events.
     pub events: EventOptions,
 }

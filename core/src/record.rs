@@ -7,7 +7,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::types::{LostReason, Number, OnDisconnect, Outcome, RefusedReason, RequestId, SameOwner, Terms};
+use smallvec::SmallVec;
+
+use crate::types::{LostReason, Number, Outcome, RefusedReason, RequestId, Terms};
 
 /// One change for the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,23 +42,19 @@ pub struct TicketRecord {
     /// Length of the lease: the longest of its claims.
     pub ttl: Duration,
     /// The requests on it: one while it waits.
-    pub claims: Vec<ClaimRecord>,
-    /// Present while it holds.
-    pub hold: Option<HoldRecord>,
+    pub claims: SmallVec<[ClaimRecord; 1]>,
+    /// Present while it holds; apart, because most tickets of a long line do not.
+    pub hold: Option<Box<HoldRecord>>,
 }
 
 /// One request's part in a ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRecord {
-    /// Its name, where it can be repeated.
-    pub request_id: Option<RequestId>,
+    /// As requested; the ticket's own, unless its owner re-entered.
+    pub terms: Arc<Terms>,
     /// The highest attach number seen when this was recorded.
     pub attach_number: u64,
-    /// As requested.
-    pub on_disconnect: OnDisconnect,
-    /// As requested: part of the content that a repeat must match.
-    pub same_owner: SameOwner,
-    /// As requested.
+    /// As requested, or renewed.
     pub ttl: Duration,
 }
 

@@ -134,18 +134,24 @@ pub struct Outcome {
     pub note: String,
 }
 
-/// What a request asks for, apart from its ways to be told: the same for as long as it lives, so that its ticket, the
-/// ticket's record and all who speak of it share one copy.
+/// What a request asks for: the same for as long as it lives, so that its ticket, the ticket's record and all who speak
+/// of it share one copy. A ticket has the terms of its first claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Names the lock.
     pub key: Arc<str>,
     /// Who asks.
     pub owner: Arc<str>,
+    /// `None`: the request can be neither repeated nor cancelled by id.
+    pub request_id: Option<RequestId>,
     /// What may be held beside it.
     pub mode: Mode,
     /// How long it may wait; `None`: without bound; zero: a try.
     pub wait_timeout: Option<Duration>,
+    /// What becomes of it without its stream.
+    pub on_disconnect: OnDisconnect,
+    /// What it does at a hold of its own owner.
+    pub same_owner: SameOwner,
     /// How long an abnormally lost hold still bars what it barred.
     pub lock_delay: Duration,
     /// Upper bound of the whole hold.
@@ -155,14 +161,17 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Exclusive, as long as it takes, and nothing besides.
+    /// Exclusive, as long as it takes, without a name, and nothing besides.
     #[must_use]
     pub fn exclusive(key: impl Into<Arc<str>>, owner: impl Into<Arc<str>>) -> Self {
         Self {
             key: key.into(),
             owner: owner.into(),
+            request_id: None,
             mode: Mode::Exclusive,
             wait_timeout: None,
+            on_disconnect: OnDisconnect::Release,
+            same_owner: SameOwner::Wait,
             lock_delay: Duration::ZERO,
             max_hold: None,
             metadata: Vec::new(),

@@ -39,21 +39,21 @@ pub fn lock_request_of(
     let terms = Terms {
         key: key(&request.key, limits)?,
         owner,
+        request_id: request_id(&request.request_id)?,
         mode: mode(request.mode, request.permits, request.capacity, limits)?,
         wait_timeout: wait_timeout(request.wait_timeout.as_ref())?,
+        on_disconnect: on_disconnect(request.on_disconnect, request.grace.as_ref(), limits)?,
+        same_owner: same_owner(request.same_owner)?,
         lock_delay: lock_delay(request.lock_delay.as_ref(), limits)?,
         max_hold: max_hold(request.max_hold.as_ref(), limits)?,
         metadata: metadata(request.metadata, limits)?,
     };
     Ok(command::LockRequest {
         terms: Arc::new(terms),
-        request_id: request_id(&request.request_id)?,
         attach_number: attach.number,
         attach_only,
         stream: None,
         ttl: ttl(request.ttl.as_ref(), limits)?.unwrap_or(limits.ttl_default),
-        on_disconnect: on_disconnect(request.on_disconnect, request.grace.as_ref(), limits)?,
-        same_owner: same_owner(request.same_owner)?,
         events: EventOptions {
             queue_updates: events.queue_updates,
             contended: events.contended,
@@ -67,21 +67,21 @@ pub fn try_lock_request(request: v1::TryLockRequest, limits: &Limits) -> Result<
     let terms = Terms {
         key: key(&request.key, limits)?,
         owner: owner(&request.owner, limits)?,
+        request_id: request_id(&request.request_id)?,
         mode: mode(request.mode, request.permits, request.capacity, limits)?,
         wait_timeout: Some(Duration::ZERO),
+        on_disconnect: OnDisconnect::Lease,
+        same_owner: same_owner(request.same_owner)?,
         lock_delay: lock_delay(request.lock_delay.as_ref(), limits)?,
         max_hold: max_hold(request.max_hold.as_ref(), limits)?,
         metadata: metadata(request.metadata, limits)?,
     };
     Ok(command::LockRequest {
         terms: Arc::new(terms),
-        request_id: request_id(&request.request_id)?,
         attach_number: 0,
         attach_only: false,
         stream: None,
         ttl: ttl(request.ttl.as_ref(), limits)?.unwrap_or(limits.ttl_default),
-        on_disconnect: OnDisconnect::Lease,
-        same_owner: same_owner(request.same_owner)?,
         events: EventOptions::default(),
     })
 }

@@ -121,7 +121,7 @@ impl Service {
         match lock_reply(outcome.answer().await) {
             Ok(_) => Ok(guard),
             Err(error) => {
-                guard.disarm();
+                guard.refuse();
                 Err(error)
             }
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ticketlock_core::command::LockRequest;
 use ticketlock_core::output::Event;
 use ticketlock_core::shard::Reattach;
-use ticketlock_core::types::{DetachCause, EventOptions, Number, RequestId, Stream, Terms};
+use ticketlock_core::types::{DetachCause, EventOptions, Number, Stream, Terms};
 
 use smallvec::SmallVec;
 
@@ -44,8 +44,6 @@ pub(super) struct Outbox {
     pub(super) shard: u32,
     /// What it asked for.
     pub(super) terms: Arc<Terms>,
-    /// Its request, where that has a name.
-    request_id: Option<RequestId>,
     /// Its optional events.
     events: EventOptions,
     /// What changes.
@@ -147,7 +145,7 @@ struct Content {
     /// Its last event has left the shard: there is nothing to detach any more.
     complete: bool,
     /// The service ends it with this error once its events are read.
-    failure: Option<ServiceError>,
+    failure: Option<Box<ServiceError>>,
     /// The server ended it because it stops: the ticket is not detached, so that the store keeps it for whoever takes
     /// the shard next (T4).
     stopped: bool,
@@ -173,7 +171,6 @@ impl Outbox {
             stream,
             shard,
             terms: Arc::clone(&request.terms),
-            request_id: request.request_id,
             events: request.events,
             content: Mutex::new(content),
         }
@@ -269,7 +266,7 @@ impl Outbox {
         }
         if let Some(error) = content.failure.clone() {
             content.complete = true;
-            return Poll::Ready(Some(Err(error)));
+            return Poll::Ready(Some(Err(*error)));
         }
         unread.reader = Some(context.waker().clone());
         Poll::Pending
@@ -290,7 +287,7 @@ impl Outbox {
     pub(super) fn reattach_to(&self, ticket: Number) -> Reattach {
         Reattach {
             ticket,
-            request_id: self.request_id,
+            request_id: self.terms.request_id,
             stream: self.stream,
             events: self.events,
         }
@@ -316,7 +313,7 @@ impl Outbox {
     pub(super) fn unheard_end(&self) -> Option<(Number, DetachCause)> {
         let mut content = self.content.lock();
         let ticket = content.ticket?;
-        if !content.confirmed && self.request_id.is_none() && content.detached.is_none() {
+        if !content.confirmed && self.terms.request_id.is_none() && content.detached.is_none() {
             content.detached = Some(DetachCause::Ended);
         }
         content.detached.map(|cause| (ticket, cause))
@@ -324,7 +321,7 @@ impl Outbox {
 
     /// The request can be repeated by its name.
     pub(super) fn is_named(&self) -> bool {
-        self.request_id.is_some()
+        self.terms.request_id.is_some()
     }
 }
 
@@ -333,7 +330,7 @@ impl Content {
     fn fail(&mut self, error: ServiceError) {
         if !self.complete && self.failure.is_none() {
             self.reader.fail(&error);
-            self.failure = Some(error);
+            self.failure = Some(Box::new(error));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A session: many locks of one client, whose owner reads all their news together.
 //!
-//! Each lock is a [`LockStream`] like any other, so that it is attached, detached and re-attached by the same code; it
+//! Each lock has an [`Outbox`] like any other, so that it is attached, detached and re-attached by the same code; it
 //! reports to the session's [`Inbox`] instead of a reader of its own. The session keeps nothing beyond its stream: when
 //! it is dropped every lock is detached, and what becomes of each is its `on_disconnect`.
 
@@ -20,7 +20,7 @@ use super::inbox::{Answer, Beat, Inbox, News, Unread};
 use super::list::{self, Query};
 use super::outbox::{self, Outbox, Reader};
 use super::runtime::Runtime;
-use super::stream::{DetachProbe, LockStream};
+use super::stream::{self, DetachProbe};
 
 /// Detaches carried out in one go, before other tasks get their turn.
 const DETACHES_AT_ONCE: usize = 256;
@@ -45,12 +45,9 @@ pub enum SessionItem {
     Answer(Answer),
 }
 
-/// One lock on a session.
+/// One lock on a session; ended by [`Session::end`] or with the session.
 struct Lock {
-    /// Detaches it when it is dropped.
-    stream: LockStream,
-    /// Only the client's renewals by name extend it.
-    leased: bool,
+    outbox: Arc<Outbox>,
     /// It was told that it holds.
     holding: bool,
 }
@@ -125,12 +122,10 @@ impl Session {
         let shard = self.runtime.config.shards.shard_of(&terms.key);
         let reader = Reader::session(&self.inbox, call);
         let outbox = Arc::new(Outbox::new(stream, shard, &request, reader));
-        let leased = request.on_disconnect == OnDisconnect::Lease;
-        // Order (Q3): the guard exists before the command is applied.
-        let stream = LockStream::register(&self.runtime, &outbox, Arc::clone(&self.probe));
+        // Order (Q3): it is there to be ended before the command is applied.
+        self.runtime.streams.insert(outbox.stream.id, Arc::clone(&outbox));
         let lock = Lock {
-            stream,
-            leased,
+            outbox: Arc::clone(&outbox),
             holding: false,
         };
         self.locks.insert(call, lock);
@@ -200,8 +195,10 @@ impl Session {
     pub fn heartbeat(&self, owner: &Arc<str>) {
         let beat = Beat::new(&self.inbox, self.inbox.as_of());
         let mut shards: BTreeMap<u32, Vec<(u64, Renew)>> = BTreeMap::new();
-        for (call, lock) in self.locks.iter().filter(|(_, lock)| !lock.leased) {
-            let outbox = lock.stream.outbox();
+        // Only the client's renewals by name extend a LEASE hold.
+        let leased = |lock: &Lock| lock.outbox.terms.on_disconnect == OnDisconnect::Lease;
+        for (call, lock) in self.locks.iter().filter(|(_, lock)| !leased(lock)) {
+            let outbox = &lock.outbox;
             if let Some(token) = outbox.token() {
                 let renew = Renew {
                     key: Arc::clone(&outbox.terms.key),
@@ -283,12 +280,8 @@ impl Session {
         }
         for (call, answer) in taken.answers.drain(..) {
             match answer {
-                Answer::Refused(_) => {
-                    if let Some(lock) = self.remove(call) {
-                        lock.stream.disarm();
-                    }
-                }
-                Answer::Ended(_) => drop(self.remove(call)),
+                Answer::Refused(_) => self.end(call, stream::End::Refused),
+                Answer::Ended(_) => self.end(call, stream::End::Dropped),
                 _ => {}
             }
             news(call, SessionItem::Answer(answer));
@@ -321,10 +314,9 @@ impl Session {
         };
         self.holding = self.holding + usize::from(holding) - usize::from(lock.holding);
         lock.holding = holding;
-        let outbox = lock.stream.outbox();
-        let (shard, mode) = (outbox.shard, outbox.terms.mode);
+        let (shard, mode) = (lock.outbox.shard, lock.outbox.terms.mode);
         if outbox::is_last(&event) {
-            drop(self.remove(call));
+            self.end(call, stream::End::Dropped);
         }
         let item = SessionItem::Lock {
             shard,
@@ -336,10 +328,10 @@ impl Session {
         news(call, item);
     }
 
-    fn remove(&mut self, call: u64) -> Option<Lock> {
-        let lock = self.locks.remove(&call)?;
+    fn end(&mut self, call: u64, end: stream::End) {
+        let Some(lock) = self.locks.remove(&call) else { return };
         self.holding -= usize::from(lock.holding);
-        Some(lock)
+        stream::leave(&self.runtime, &lock.outbox, end, || (self.probe)());
     }
 
     /// Whether the server is about to stop and this session has nothing left.
@@ -357,13 +349,13 @@ impl Drop for Session {
         }
         let cause: DetachCause = (self.probe)();
         let mut locks = std::mem::take(&mut self.locks).into_values();
-        for lock in locks.by_ref().take(DETACHES_AT_ONCE) {
-            lock.stream.detach(cause);
-        }
+        let runtime = Arc::clone(&self.runtime);
+        let leave = move |lock: Lock| stream::leave(&runtime, &lock.outbox, stream::End::Dropped, || cause);
+        locks.by_ref().take(DETACHES_AT_ONCE).for_each(&leave);
         if locks.len() > 0 {
             self.runtime.spawn(async move {
                 for (lock, nth) in locks.zip(1_usize..) {
-                    lock.stream.detach(cause);
+                    leave(lock);
                     if nth % DETACHES_AT_ONCE == 0 {
                         tokio::task::yield_now().await;
                     }

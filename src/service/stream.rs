@@ -29,8 +29,8 @@ pub struct LockStream {
     outbox: Arc<Outbox>,
     /// Asked when it is dropped.
     probe: DetachProbe,
-    /// There is nothing to detach: the request was never carried out, as far as the client is told.
-    disarmed: bool,
+    /// How it ends when it is dropped.
+    end: End,
 }
 
 impl LockStream {
@@ -41,18 +41,13 @@ impl LockStream {
             runtime: Arc::clone(runtime),
             outbox: Arc::clone(outbox),
             probe,
-            disarmed: false,
+            end: End::Dropped,
         }
     }
 
-    /// The `Lock` was answered with an error. A request with a name may be repeated, so what the store may have kept
-    /// of it waits for that; without one it goes with this stream.
-    pub(super) fn disarm(mut self) {
-        if self.outbox.is_named() {
-            self.disarmed = true;
-        } else {
-            self.probe = Arc::new(|| DetachCause::Ended);
-        }
+    /// The `Lock` was answered with an error.
+    pub(super) fn refuse(mut self) {
+        self.end = End::Refused;
     }
 
     /// The next item; `None` after the last one.
@@ -63,16 +58,6 @@ impl LockStream {
     /// The next item, for those that poll.
     pub fn poll_item(&mut self, context: &Context<'_>) -> Poll<Option<Result<LockItem, ServiceError>>> {
         self.outbox.poll(context)
-    }
-
-    /// What is unread of it.
-    pub(super) fn outbox(&self) -> &Outbox {
-        &self.outbox
-    }
-
-    /// Ends it with a known cause.
-    pub fn detach(mut self, cause: DetachCause) {
-        self.probe = Arc::new(move || cause);
     }
 }
 
@@ -86,16 +71,33 @@ impl futures_core::Stream for LockStream {
 
 impl Drop for LockStream {
     fn drop(&mut self) {
-        if self.outbox.is_told() {
-            return self.runtime.forget(self.outbox.stream.id);
-        }
-        if self.disarmed {
-            let slot = self.runtime.slot(self.outbox.shard);
+        leave(&self.runtime, &self.outbox, self.end, || (self.probe)());
+    }
+}
+
+/// How an owner leaves its stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    /// After its last event, or before.
+    Dropped,
+    /// The `Lock` was answered with an error: it was never carried out, as far as the client is told. A request with a
+    /// name may be repeated, so what the store may have kept of it waits for that; without one it goes.
+    Refused,
+}
+
+/// The owner of a stream leaves it.
+pub(super) fn leave(runtime: &Arc<Runtime>, outbox: &Outbox, how: End, probe: impl FnOnce() -> DetachCause) {
+    if outbox.is_told() {
+        return runtime.forget(outbox.stream.id);
+    }
+    match how {
+        End::Dropped => end(runtime, outbox, probe),
+        End::Refused if outbox.is_named() => {
             // Order: as in `end`.
-            let _state = slot.state.lock();
-            return self.runtime.forget(self.outbox.stream.id);
+            let _state = runtime.slot(outbox.shard).state.lock();
+            runtime.forget(outbox.stream.id);
         }
-        end(&self.runtime, &self.outbox, || (self.probe)());
+        End::Refused => end(runtime, outbox, || DetachCause::Ended),
     }
 }
 

@@ -259,10 +259,8 @@ async fn a_panic_in_the_rules_stays_in_its_shard() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_ends_by_the_timer() {
     let world = world().await;
-    let lease = LockRequest {
-        on_disconnect: OnDisconnect::Lease,
-        ..request("k", "a", 1)
-    };
+    let mut lease = request("k", "a", 1);
+    Arc::make_mut(&mut lease.terms).on_disconnect = OnDisconnect::Lease;
     let mut stream = world.service.lock(lease, ended()).await.expect("accepted");
     let began = tokio::time::Instant::now();
     let token = granted(&mut stream).await.token;

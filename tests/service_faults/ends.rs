@@ -116,10 +116,6 @@ async fn silence_and_an_end_are_told_apart() {
     world.renew("ended", "a", granted(&mut stream).await.token).await;
     drop(stream);
     assert!(world.get("ended").await.holders.is_empty());
-    let mut stream = world.lock("said", "a", 3).await;
-    world.renew("said", "a", granted(&mut stream).await.token).await;
-    stream.detach(DetachCause::Silent);
-    assert_eq!(world.get("said").await.holders.len(), 1);
 }
 
 /// A page lists keys of all shards in byte order, and the next page goes on after the last.

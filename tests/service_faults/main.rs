@@ -23,9 +23,7 @@ use ticketlock::store::{Faults, FaultyStore, MemoryStore, StoreError};
 use ticketlock_core::command::{LockRequest, Renew, TryReply, Unlock, UnlockReply};
 use ticketlock_core::output::{Event, Granted, Happening, HappeningKind, KeyView};
 use ticketlock_core::sharding::ShardCount;
-use ticketlock_core::types::{
-    DetachCause, EventOptions, LostReason, OnDisconnect, Outcome, RequestId, SameOwner, Terms,
-};
+use ticketlock_core::types::{DetachCause, EventOptions, LostReason, OnDisconnect, Outcome, RequestId, Terms};
 
 /// A service over a faulty store, with both handles.
 struct World {
@@ -60,14 +58,14 @@ async fn world_with(config: ServerConfig, observer: Arc<dyn Observer>) -> World 
 /// An exclusive request for `key`; the request id is made from `id`, none for 0.
 fn request(key: &str, owner: &str, id: u8) -> LockRequest {
     LockRequest {
-        terms: Arc::new(Terms::exclusive(key, owner)),
-        request_id: (id > 0).then_some(RequestId([id; 16])),
+        terms: Arc::new(Terms {
+            request_id: (id > 0).then_some(RequestId([id; 16])),
+            ..Terms::exclusive(key, owner)
+        }),
         attach_number: 0,
         attach_only: false,
         stream: None,
         ttl: Duration::from_secs(30),
-        on_disconnect: OnDisconnect::Release,
-        same_owner: SameOwner::Wait,
         events: EventOptions::default(),
     }
 }

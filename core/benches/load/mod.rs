@@ -9,7 +9,7 @@ use ticketlock_core::command::{Command, LockRequest, Reply, Unlock, UnlockReply}
 use ticketlock_core::output::{Effect, Event};
 use ticketlock_core::record::Records;
 use ticketlock_core::types::{
-    EventOptions, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamId, StreamKind, Terms, Time,
+    EventOptions, Number, OnDisconnect, Outcome, RequestId, Stream, StreamId, StreamKind, Terms, Time,
 };
 use ticketlock_core::{Config, Output, Shard};
 
@@ -148,10 +148,11 @@ impl Load {
         let (kind, on_disconnect, wait_timeout) = client.terms();
         let request = LockRequest {
             terms: Arc::new(Terms {
+                request_id: Some(RequestId(u128::from(self.requests).to_be_bytes())),
                 wait_timeout,
+                on_disconnect,
                 ..Terms::exclusive(key, Arc::clone(&self.owner))
             }),
-            request_id: Some(RequestId(u128::from(self.requests).to_be_bytes())),
             attach_number: 0,
             attach_only: false,
             stream: Some(Stream {
@@ -159,8 +160,6 @@ impl Load {
                 kind,
             }),
             ttl: Duration::from_secs(30),
-            on_disconnect,
-            same_owner: SameOwner::Wait,
             events: EventOptions::default(),
         };
         let reply = self.step(Command::Lock(Box::new(request)));

@@ -92,7 +92,11 @@ impl Shard {
             assert!(ticket.hold.is_some() || ticket.claims.len() == 1 || ticket.wait.since <= self.now);
             assert_eq!(self.numbers.get(&ticket.number), Some(&slot));
             numbers += usize::from(ticket.hold.as_ref().is_some_and(|hold| hold.token != ticket.number));
-            names += ticket.claims.iter().filter(|claim| claim.id.is_some()).count();
+            names += ticket
+                .claims
+                .iter()
+                .filter(|claim| claim.terms.request_id.is_some())
+                .count();
         }
         assert_eq!(numbers, self.numbers.len(), "no number is left behind");
         assert_eq!(names, self.names.len(), "no name is left behind");

@@ -32,7 +32,10 @@ impl Shard {
             return Ok(UnlockReply::LockByOther);
         }
         let index = match unlock.request_id {
-            Some(id) => ticket.claims.iter().position(|claim| claim.id == Some(id)),
+            Some(id) => ticket
+                .claims
+                .iter()
+                .position(|claim| claim.terms.request_id == Some(id)),
             None if ticket.claims.len() > 1 => return Err(Refusal::RequestIdRequired),
             None => Some(0),
         };
@@ -69,7 +72,10 @@ impl Shard {
         if self.end_if_over(slot, step) {
             return UnlockReply::AlreadyReleased { ended_by: reason };
         }
-        let index = self.tickets[slot].claims.iter().position(|claim| claim.id == Some(id));
+        let index = self.tickets[slot]
+            .claims
+            .iter()
+            .position(|claim| claim.terms.request_id == Some(id));
         let Some(index) = index else {
             unreachable!("a name leads to a ticket without its claim")
         };
@@ -108,9 +114,7 @@ impl Shard {
         let claim = ticket.claims.remove(index);
         ticket.ttl = ticket.claims.iter().map(|claim| claim.ttl).max().unwrap_or(ticket.ttl);
         let key = ticket.key;
-        if let Some(id) = claim.id {
-            self.forget_name(slot, id);
-        }
+        self.forget_name(&claim.terms);
         self.count_wish(key, claim.wants_updates(), false);
         self.touch(slot);
         self.arm_ticket(slot, now);
@@ -215,7 +219,7 @@ impl Shard {
             _ => promised,
         };
         let held = ticket.hold.is_some();
-        claim.away_end = match (claim.on_disconnect, cause, held) {
+        claim.away_end = match (claim.terms.on_disconnect, cause, held) {
             (OnDisconnect::Grace(grace), _, true) => promised.max(now.after(grace)),
             (OnDisconnect::Grace(grace), _, false) => now.after(grace),
             (OnDisconnect::Lease, _, true) => Time::NEVER,
@@ -243,7 +247,13 @@ impl Shard {
             return;
         }
         let claim = self.remove_claim(slot, index, step.now);
-        self.remember(slot, claim.id, None, End::Lost(LostReason::Disconnected), step);
+        self.remember(
+            slot,
+            claim.terms.request_id,
+            None,
+            End::Lost(LostReason::Disconnected),
+            step,
+        );
     }
 
     fn end_unlocked(&mut self, slot: Slot, outcome: Outcome, step: &mut Step<'_>) {
@@ -356,7 +366,7 @@ impl Shard {
         if ticket.hold_end(hold) > now {
             return None;
         }
-        let leased = |claim: &Claim| claim.on_disconnect == OnDisconnect::Lease || claim.stream.is_some();
+        let leased = |claim: &Claim| claim.terms.on_disconnect == OnDisconnect::Lease || claim.stream.is_some();
         Some(if ticket.claims.iter().any(leased) {
             LostReason::Expired
         } else {
@@ -367,7 +377,10 @@ impl Shard {
     fn remember_all(&mut self, slot: Slot, token: Option<Number>, end: &End, step: &mut Step<'_>) {
         let mut token = token;
         for index in 0..self.tickets[slot].claims.len() {
-            let id = self.tickets[slot].claims.get(index).and_then(|claim| claim.id);
+            let id = self.tickets[slot]
+                .claims
+                .get(index)
+                .and_then(|claim| claim.terms.request_id);
             self.remember(slot, id, token.take(), end.clone(), step);
         }
     }
@@ -435,17 +448,11 @@ impl Shard {
     /// Removes a ticket that is in no list any more.
     fn free(&mut self, slot: Slot, step: &mut Step<'_>) {
         self.disarm_ticket(slot);
-        for index in 0..self.tickets[slot].claims.len() {
-            let Some(claim) = self.tickets[slot].claims.get(index) else {
-                continue;
-            };
-            let (id, wished) = (claim.id, claim.wants_updates());
-            self.count_wish(self.tickets[slot].key, wished, false);
-            if let Some(id) = id {
-                self.forget_name(slot, id);
-            }
-        }
         let ticket = self.tickets.remove(slot);
+        for claim in &ticket.claims {
+            self.count_wish(ticket.key, claim.wants_updates(), false);
+            self.forget_name(&claim.terms);
+        }
         self.numbers.remove(&ticket.number);
         if matches!(ticket.terms.mode, crate::types::Mode::Permits { .. }) {
             self.keys[ticket.key].permit_tickets -= 1;

@@ -8,14 +8,14 @@ use smallvec::smallvec;
 use crate::command::{LockRequest, Refusal, TryReply};
 use crate::output::{Event, Granted, HappeningKind, Obstacle, Queued, WaitReason};
 use crate::record::End;
-use crate::shard::state::{Claim, Key, KeyIndex, LiveName, Name, Slot, Ticket, Wait, name_of};
+use crate::shard::state::{Claim, Key, KeyIndex, LiveName, Slot, Ticket, Wait, name_of};
 use crate::shard::{Shard, Step};
 use crate::types::{Mode, Number, OnDisconnect, RefusedReason, SameOwner, StreamKind, Time};
 
 impl Shard {
     /// Answers with the ticket that the stream follows from now on; `None` where its last event was pushed already.
     pub(super) fn lock(&mut self, request: LockRequest, step: &mut Step<'_>) -> Result<Option<Number>, Refusal> {
-        if let Some(name) = request_name(&request) {
+        if let Some(name) = name_of(&request.terms) {
             self.end_overdue(name, step);
             if let Some(&slot) = self.names.get(&name) {
                 self.attach(slot, &request, step)?;
@@ -67,7 +67,7 @@ impl Shard {
             reason: RefusedReason::WouldWait,
             obstacle,
         };
-        if let Some(name) = request_name(&request) {
+        if let Some(name) = name_of(&request.terms) {
             self.end_overdue(name, step);
             if let Some(&slot) = self.names.get(&name) {
                 self.check_content(slot, &request)?;
@@ -166,7 +166,11 @@ impl Shard {
         let ticket = &mut self.tickets[slot];
         let ttl = ticket.ttl;
         let (number, key) = (ticket.number, ticket.key);
-        let Some(claim) = ticket.claims.iter_mut().find(|claim| claim.id == request.request_id) else {
+        let Some(claim) = ticket
+            .claims
+            .iter_mut()
+            .find(|claim| claim.terms.request_id == request.terms.request_id)
+        else {
             unreachable!("a name leads to a ticket without its claim")
         };
         if request.attach_number < claim.attach_number {
@@ -178,7 +182,7 @@ impl Shard {
         let wished = core::mem::replace(&mut claim.events, request.events);
         let (had, has) = (wished.queue_updates || wished.contended, claim.wants_updates());
         claim.away_end = Time::NEVER;
-        let leased = claim.on_disconnect == OnDisconnect::Lease;
+        let leased = claim.terms.on_disconnect == OnDisconnect::Lease;
         if let Some(hold) = &mut ticket.hold {
             if !leased {
                 // The repeat is a message of the client's: the lease may count from it.
@@ -220,7 +224,7 @@ impl Shard {
 
     /// I2: what `same_owner` says at a hold of the same owner. `Some`: the claim was added to it.
     fn reenter(&mut self, request: &LockRequest, step: &mut Step<'_>) -> Result<Option<Slot>, Refusal> {
-        if request.same_owner == SameOwner::Wait {
+        if request.terms.same_owner == SameOwner::Wait {
             return Ok(None);
         }
         let Some(&key) = self.key_index.get(&request.terms.key) else {
@@ -235,7 +239,7 @@ impl Shard {
             return Ok(None);
         }
         let ticket = &self.tickets[slot];
-        if request.same_owner == SameOwner::Refuse {
+        if request.terms.same_owner == SameOwner::Refuse {
             let token = ticket.hold.as_ref().map(|hold| hold.token).unwrap_or_default();
             return Err(Refusal::LockBySelf { token });
         }
@@ -267,8 +271,11 @@ impl Shard {
     /// I1: a repeat must be the same request.
     fn check_content(&self, slot: Slot, request: &LockRequest) -> Result<(), Refusal> {
         let ticket = &self.tickets[slot];
-        let claim = ticket.claims.iter().find(|claim| claim.id == request.request_id);
-        let same = claim.is_some_and(|claim| claim.same_owner == request.same_owner)
+        let claim = ticket
+            .claims
+            .iter()
+            .find(|claim| claim.terms.request_id == request.terms.request_id);
+        let same = claim.is_some_and(|claim| claim.terms.same_owner == request.terms.same_owner)
             && ticket.terms.mode == request.terms.mode;
         if same { Ok(()) } else { Err(Refusal::RequestIdReused) }
     }
@@ -357,9 +364,8 @@ impl Shard {
 
     /// The request can be repeated from now on.
     fn remember_name(&mut self, request: &LockRequest, slot: Slot) {
-        if let Some(id) = request.request_id {
-            let terms = request.terms.clone();
-            self.names.insert(LiveName { terms, id }, slot);
+        if let Some(name) = LiveName::of(&request.terms) {
+            self.names.insert(name, slot);
         }
     }
 
@@ -386,10 +392,6 @@ impl Ticket {
     }
 }
 
-fn request_name(request: &LockRequest) -> Option<Name<'_>> {
-    request.request_id.map(|id| name_of(&request.terms, id))
-}
-
 /// Pushes the only event that this stream will see.
 fn tell_last(request: &LockRequest, event: Event, step: &mut Step<'_>) -> Option<Number> {
     if let Some(stream) = request.stream {
@@ -400,11 +402,9 @@ fn tell_last(request: &LockRequest, event: Event, step: &mut Step<'_>) -> Option
 
 fn claim_of(request: &LockRequest) -> Claim {
     Claim {
-        id: request.request_id,
+        terms: request.terms.clone(),
         attach_number: request.attach_number,
         stream: request.stream,
-        on_disconnect: request.on_disconnect,
-        same_owner: request.same_owner,
         ttl: request.ttl,
         events: request.events,
         away_end: Time::NEVER,

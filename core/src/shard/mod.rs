@@ -37,7 +37,7 @@ use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::output::{Effect, Event, Happening, HappeningKind, Output};
 use crate::record::{Change, EndRecord};
-use crate::types::{EventOptions, Number, RequestId, Stream, StreamId, Time};
+use crate::types::{EventOptions, Number, RequestId, Stream, StreamId, Terms, Time};
 use state::{EndedName, Key, KeyIndex, LiveName, Slot, Ticket, name_of};
 use time::Timer;
 
@@ -262,9 +262,10 @@ impl Shard {
     }
 
     /// A request is no longer live.
-    fn forget_name(&mut self, slot: Slot, id: RequestId) {
-        let terms = &self.tickets[slot].terms;
-        self.names.remove(&name_of(terms, id));
+    fn forget_name(&mut self, terms: &Terms) {
+        if let Some(name) = name_of(terms) {
+            self.names.remove(&name);
+        }
     }
 
     /// The hold that this token names on this key, if it holds now.

@@ -84,7 +84,7 @@ impl Shard {
         };
         let ticket = &mut self.tickets[slot];
         let key = ticket.key;
-        let free = |claim: &&mut Claim| claim.id == reattach.request_id && claim.stream.is_none();
+        let free = |claim: &&mut Claim| claim.terms.request_id == reattach.request_id && claim.stream.is_none();
         let Some(claim) = ticket.claims.iter_mut().find(free) else {
             return false;
         };
@@ -136,7 +136,7 @@ impl Shard {
             .map(|claim| self.recover_claim(claim, promised, now))
             .collect();
         assert!(!claims.is_empty(), "a ticket without a claim");
-        let names: Vec<_> = claims.iter().filter_map(|claim| claim.id).collect();
+        let names: Vec<_> = claims.iter().filter_map(|claim| LiveName::of(&claim.terms)).collect();
         let hold = record
             .hold
             .as_ref()
@@ -160,9 +160,8 @@ impl Shard {
             stored: true,
         }));
         self.numbers.insert(record.ticket, slot);
-        for id in names {
-            let terms = record.terms.clone();
-            self.names.insert(LiveName { terms, id }, slot);
+        for name in names {
+            self.names.insert(name, slot);
         }
         if let Mode::Permits { capacity, .. } = record.terms.mode {
             self.keys[key].capacity = capacity;
@@ -190,17 +189,15 @@ impl Shard {
     fn recover_claim(&self, record: &ClaimRecord, promised: Time, now: Time) -> Claim {
         let recovery = now.after(self.config.recovery_grace);
         let held = promised > Time::default();
-        let away_end = match record.on_disconnect {
+        let away_end = match record.terms.on_disconnect {
             OnDisconnect::Grace(grace) => recovery.max(now.after(grace)).max(promised),
             OnDisconnect::Lease if held => Time::NEVER,
             OnDisconnect::Release | OnDisconnect::Lease => recovery.max(promised),
         };
         Claim {
-            id: record.request_id,
+            terms: record.terms.clone(),
             attach_number: record.attach_number,
             stream: None,
-            on_disconnect: record.on_disconnect,
-            same_owner: record.same_owner,
             ttl: record.ttl,
             events: EventOptions::default(),
             away_end,

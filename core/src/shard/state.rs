@@ -11,9 +11,7 @@ use smallvec::SmallVec;
 
 use crate::record::{ClaimRecord, HoldRecord, TicketRecord};
 use crate::shard::list::{Links, List};
-use crate::types::{
-    EventOptions, Mode, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamKind, Terms, Time,
-};
+use crate::types::{EventOptions, Mode, Number, OnDisconnect, Outcome, RequestId, Stream, StreamKind, Terms, Time};
 
 /// Where a ticket lives in the shard's slab.
 pub(crate) type Slot = usize;
@@ -35,10 +33,8 @@ pub(crate) struct Name<'a> {
 /// The name of a request that waits or holds.
 #[derive(Clone, Debug)]
 pub(crate) struct LiveName {
-    /// Key and owner, shared with its ticket.
-    pub terms: Arc<Terms>,
-    /// The client's id.
-    pub id: RequestId,
+    /// Shared with its claim.
+    terms: Arc<Terms>,
 }
 
 /// The name of a request that has ended.
@@ -52,18 +48,23 @@ pub(crate) struct EndedName {
     pub id: RequestId,
 }
 
-/// What a request of these terms is named.
-pub(crate) fn name_of(terms: &Terms, id: RequestId) -> Name<'_> {
-    Name {
+/// What a request of these terms is named, where it can be repeated.
+pub(crate) fn name_of(terms: &Terms) -> Option<Name<'_>> {
+    terms.request_id.map(|id| Name {
         key: &terms.key,
         owner: &terms.owner,
         id,
-    }
+    })
 }
 
 impl LiveName {
-    fn name(&self) -> Name<'_> {
-        name_of(&self.terms, self.id)
+    /// Of a request that can be repeated.
+    pub(crate) fn of(terms: &Arc<Terms>) -> Option<Self> {
+        terms.request_id.map(|_| Self { terms: terms.clone() })
+    }
+
+    fn name(&self) -> Option<Name<'_>> {
+        name_of(&self.terms)
     }
 }
 
@@ -88,7 +89,9 @@ impl Eq for LiveName {}
 // Both hash as the names that they are looked up by.
 impl Hash for LiveName {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
+        if let Some(name) = self.name() {
+            name.hash(state);
+        }
     }
 }
 
@@ -100,7 +103,7 @@ impl Hash for EndedName {
 
 impl Equivalent<LiveName> for Name<'_> {
     fn equivalent(&self, key: &LiveName) -> bool {
-        *self == key.name()
+        Some(*self) == key.name()
     }
 }
 
@@ -270,11 +273,7 @@ impl Ticket {
             terms: self.terms.clone(),
             ttl: self.ttl,
             claims: self.claims.iter().map(Claim::record).collect(),
-            hold: self.hold.as_ref().map(|hold| HoldRecord {
-                token: hold.token,
-                unacked: hold.ack_until.is_some(),
-                previous_outcome: hold.previous_outcome.clone(),
-            }),
+            hold: self.hold.as_ref().map(|hold| Box::new(hold.record())),
         }
     }
 
@@ -287,7 +286,7 @@ impl Ticket {
     /// The server renews this hold while its plain stream is not known dead (T3).
     pub(crate) fn server_renews(&self) -> bool {
         self.claims.iter().any(|claim| {
-            claim.on_disconnect != OnDisconnect::Lease
+            claim.terms.on_disconnect != OnDisconnect::Lease
                 && claim.stream.is_some_and(|stream| stream.kind == StreamKind::Plain)
         })
     }
@@ -296,17 +295,13 @@ impl Ticket {
 /// One request's part in a ticket.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    /// Its name, where it can be repeated.
-    pub id: Option<RequestId>,
+    /// As requested.
+    pub terms: Arc<Terms>,
     /// The highest attach number seen.
     pub attach_number: u64,
     /// Where its events go.
     pub stream: Option<Stream>,
-    /// What becomes of it without a stream.
-    pub on_disconnect: OnDisconnect,
-    /// Part of its content.
-    pub same_owner: SameOwner,
-    /// As requested.
+    /// As requested, or renewed.
     pub ttl: Duration,
     /// Optional events.
     pub events: EventOptions,
@@ -317,17 +312,15 @@ pub(crate) struct Claim {
 impl Claim {
     fn record(&self) -> ClaimRecord {
         ClaimRecord {
-            request_id: self.id,
+            terms: self.terms.clone(),
             attach_number: self.attach_number,
-            on_disconnect: self.on_disconnect,
-            same_owner: self.same_owner,
             ttl: self.ttl,
         }
     }
 
     /// When this claim on a hold ends if nothing more is heard, by the server's clock (T2, T3).
     pub(crate) fn end(&self, hold: &Hold) -> Time {
-        match (self.on_disconnect, self.stream) {
+        match (self.terms.on_disconnect, self.stream) {
             (OnDisconnect::Lease, _) => hold.lease_end,
             (_, Some(stream)) if stream.kind == StreamKind::Plain => Time::NEVER,
             (_, Some(_)) => hold.lease_end,
@@ -382,4 +375,14 @@ pub(crate) struct Hold {
     pub previous_outcome: Outcome,
     /// Tickets that the outcome was meant for: a withdrawn grant hands it back.
     pub outcome_up_to: Option<Number>,
+}
+
+impl Hold {
+    fn record(&self) -> HoldRecord {
+        HoldRecord {
+            token: self.token,
+            unacked: self.ack_until.is_some(),
+            previous_outcome: self.previous_outcome.clone(),
+        }
+    }
 }

@@ -8,15 +8,15 @@ use core::time::Duration;
 use crate::command::{Command, LockRequest, Reply, Unlock, UnlockReply};
 use crate::output::{Effect, Event, Output};
 use crate::record::Records;
-use crate::types::{
-    EventOptions, Number, OnDisconnect, Outcome, RequestId, SameOwner, Stream, StreamId, StreamKind, Terms, Time,
-};
+use crate::types::{EventOptions, Number, Outcome, RequestId, Stream, StreamId, StreamKind, Terms, Time};
 use crate::{Config, Shard};
 
 fn lock(owner: &str, stream: u64) -> Command {
     Command::Lock(Box::new(LockRequest {
-        terms: Arc::new(Terms::exclusive("a", owner)),
-        request_id: Some(RequestId([7; 16])),
+        terms: Arc::new(Terms {
+            request_id: Some(RequestId([7; 16])),
+            ..Terms::exclusive("a", owner)
+        }),
         attach_number: 0,
         attach_only: false,
         stream: Some(Stream {
@@ -24,8 +24,6 @@ fn lock(owner: &str, stream: u64) -> Command {
             kind: StreamKind::Plain,
         }),
         ttl: Duration::from_secs(30),
-        on_disconnect: OnDisconnect::Release,
-        same_owner: SameOwner::Wait,
         events: EventOptions::default(),
     }))
 }

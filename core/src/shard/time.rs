@@ -78,7 +78,7 @@ impl Shard {
         if over {
             hold.lease_end = hold.lease_end.max(half);
             for claim in &mut ticket.claims {
-                if claim.stream.is_none() && claim.on_disconnect != OnDisconnect::Lease {
+                if claim.stream.is_none() && claim.terms.on_disconnect != OnDisconnect::Lease {
                     claim.away_end = claim.away_end.max(half);
                 }
             }

@@ -163,22 +163,22 @@ impl Ask {
             millis => Duration::from_millis(u64::from(millis)) + Duration::from_nanos(salt * 8 + nth),
         };
         let terms = Terms {
+            request_id: self.id.map(request_id),
             mode: self.mode,
+            on_disconnect: match self.policy {
+                OnDisconnect::Grace(grace) => OnDisconnect::Grace(grace + Duration::from_nanos(salt * 8 + 2)),
+                policy => policy,
+            },
+            same_owner: self.same_owner,
             wait_timeout: self.wait.map(|wait| millis(wait, 1)),
             lock_delay: millis(self.delay, 3),
             max_hold: self.max_hold.map(|max_hold| millis(max_hold, 4)),
             ..Terms::exclusive(KEYS[self.key], OWNERS[self.owner])
         };
         LockRequest {
-            request_id: self.id.map(request_id),
             attach_number: self.attach,
             attach_only: self.only,
             ttl: millis(self.ttl, 0),
-            on_disconnect: match self.policy {
-                OnDisconnect::Grace(grace) => OnDisconnect::Grace(grace + Duration::from_nanos(salt * 8 + 2)),
-                policy => policy,
-            },
-            same_owner: self.same_owner,
             events: EventOptions {
                 queue_updates: self.events,
                 contended: self.events,
@@ -241,10 +241,11 @@ impl Op {
                     ..ask.request(salt)
                 }))
             }
-            Self::Try(ask) => Command::TryLock(Box::new(LockRequest {
-                on_disconnect: OnDisconnect::Lease,
-                ..ask.request(salt)
-            })),
+            Self::Try(ask) => {
+                let mut request = ask.request(salt);
+                Arc::make_mut(&mut request.terms).on_disconnect = OnDisconnect::Lease;
+                Command::TryLock(Box::new(request))
+            }
             Self::Unlock {
                 grant: index,
                 id,

@@ -143,10 +143,11 @@ impl Stage {
         let owner: Arc<str> = Arc::from(options.text("owner", "x"));
         let command = match verb {
             "lock" => self.lock(name, &options),
-            "try" => Command::TryLock(Box::new(LockRequest {
-                on_disconnect: OnDisconnect::Lease,
-                ..asked(name, &options)
-            })),
+            "try" => {
+                let mut request = asked(name, &options);
+                Arc::make_mut(&mut request.terms).on_disconnect = OnDisconnect::Lease;
+                Command::TryLock(Box::new(request))
+            }
             "unlock" => Command::Unlock(Unlock {
                 key,
                 owner: Arc::from(name),
@@ -243,12 +244,15 @@ impl Stage {
     fn reattach(&mut self, name: &str) -> Vec<String> {
         let request = &self.requests[name];
         let records = &self.world.records.tickets;
-        let named = records
-            .iter()
-            .find(|record| record.claims.iter().any(|claim| claim.request_id == request.request_id));
+        let named = records.iter().find(|record| {
+            record
+                .claims
+                .iter()
+                .any(|claim| claim.terms.request_id == request.terms.request_id)
+        });
         let reattach = Reattach {
             ticket: named.unwrap().ticket,
-            request_id: request.request_id,
+            request_id: request.terms.request_id,
             stream: self.streams[name],
             events: request.events,
         };
@@ -328,7 +332,10 @@ fn asked(name: &str, options: &Words<'_>) -> LockRequest {
     };
     let events = options.has("events");
     let terms = Terms {
+        request_id: options.number("id").map(|id| request_id(id as u8)),
         mode,
+        on_disconnect,
+        same_owner,
         wait_timeout: options.duration("wait"),
         lock_delay: options.duration("delay").unwrap_or_default(),
         max_hold: options.duration("max"),
@@ -338,12 +345,9 @@ fn asked(name: &str, options: &Words<'_>) -> LockRequest {
         )
     };
     LockRequest {
-        request_id: options.number("id").map(|id| request_id(id as u8)),
         attach_number: options.number("attach").unwrap_or_default(),
         attach_only: options.has("only"),
         ttl: options.duration("ttl").unwrap_or(Duration::from_secs(30)),
-        on_disconnect,
-        same_owner,
         events: EventOptions {
             queue_updates: events,
             contended: events,

@@ -10,9 +10,7 @@ use std::time::Duration;
 use ticketlock_core::command::{Command, LockRequest, Reply};
 use ticketlock_core::output::{Effect, Event};
 use ticketlock_core::record::{Change, Records};
-use ticketlock_core::types::{
-    EventOptions, Number, OnDisconnect, RequestId, SameOwner, Stream, StreamId, StreamKind, Terms, Time,
-};
+use ticketlock_core::types::{EventOptions, Number, RequestId, Stream, StreamId, StreamKind, Terms, Time};
 use ticketlock_core::{Config, Output, Shard};
 
 /// A push as the stream sees it.
@@ -255,17 +253,14 @@ impl World {
     }
 }
 
-/// A request as most are: 30 s, RELEASE, on no stream yet.
+/// A request as most are: 30 s, on no stream yet.
 pub fn request(terms: Terms) -> LockRequest {
     LockRequest {
         terms: Arc::new(terms),
-        request_id: None,
         attach_number: 0,
         attach_only: false,
         stream: None,
         ttl: Duration::from_secs(30),
-        on_disconnect: OnDisconnect::Release,
-        same_owner: SameOwner::Wait,
         events: EventOptions::default(),
     }
 }

@@ -40,13 +40,16 @@ fn defaults() {
     assert_eq!(request.terms.mode, Mode::Exclusive);
     assert_eq!(request.ttl, Duration::from_secs(30));
     assert_eq!(request.terms.wait_timeout, None);
-    assert_eq!(request.on_disconnect, OnDisconnect::Release);
+    assert_eq!(request.terms.on_disconnect, OnDisconnect::Release);
     let grace = v1::LockRequest {
         on_disconnect: v1::OnDisconnect::Grace.into(),
         ..plain()
     };
     let request = lock_request(grace, &Limits::default()).expect("valid");
-    assert_eq!(request.on_disconnect, OnDisconnect::Grace(Duration::from_secs(10)));
+    assert_eq!(
+        request.terms.on_disconnect,
+        OnDisconnect::Grace(Duration::from_secs(10))
+    );
 }
 
 /// Goal: names are bounded in bytes, and hold no control characters.

@@ -49,10 +49,10 @@ impl Naive {
     }
 
     pub fn try_lock(&mut self, request: &LockRequest) -> Answer {
-        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.request_id) {
+        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.terms.request_id) {
             self.end_overdue(at);
         }
-        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.request_id) {
+        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.terms.request_id) {
             if !self.same_content(at, request) {
                 return Answer::Denied("reused");
             }
@@ -62,7 +62,7 @@ impl Naive {
             };
         }
         if self
-            .ended(&request.terms.key, &request.terms.owner, request.request_id)
+            .ended(&request.terms.key, &request.terms.owner, request.terms.request_id)
             .is_some()
         {
             return Answer::Refused(RefusedReason::NotHeld);
@@ -104,13 +104,13 @@ impl Naive {
 
     /// I1: the request is there already, or its end is remembered.
     fn known(&mut self, request: &LockRequest) -> Option<Answer> {
-        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.request_id) {
+        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.terms.request_id) {
             self.end_overdue(at);
         }
-        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.request_id) {
+        if let Some(at) = self.find(&request.terms.key, &request.terms.owner, request.terms.request_id) {
             return Some(self.attach(at, request));
         }
-        let end = self.ended(&request.terms.key, &request.terms.owner, request.request_id)?;
+        let end = self.ended(&request.terms.key, &request.terms.owner, request.terms.request_id)?;
         let told = match &end.how {
             Ok(reason) => Told::Refused(*reason),
             Err(reason) => Told::Lost {
@@ -127,9 +127,9 @@ impl Naive {
         let claim = ticket
             .claims
             .iter()
-            .find(|claim| claim.id == request.request_id)
+            .find(|claim| claim.id == request.terms.request_id)
             .unwrap();
-        ticket.mode == request.terms.mode && claim.same_owner == request.same_owner
+        ticket.mode == request.terms.mode && claim.same_owner == request.terms.same_owner
     }
 
     fn attach(&mut self, at: usize, request: &LockRequest) -> Answer {
@@ -141,7 +141,7 @@ impl Naive {
         let claim = ticket
             .claims
             .iter_mut()
-            .find(|claim| claim.id == request.request_id)
+            .find(|claim| claim.id == request.terms.request_id)
             .unwrap();
         if request.attach_number < claim.attach {
             return Answer::Denied("superseded");
@@ -186,7 +186,7 @@ impl Naive {
 
     /// I2.
     fn same_owner(&mut self, request: &LockRequest) -> Result<Option<usize>, &'static str> {
-        if request.same_owner == SameOwner::Wait {
+        if request.terms.same_owner == SameOwner::Wait {
             return Ok(None);
         }
         let holders = self.holders(&request.terms.key);
@@ -196,7 +196,7 @@ impl Naive {
         else {
             return Ok(None);
         };
-        if request.same_owner == SameOwner::Refuse {
+        if request.terms.same_owner == SameOwner::Refuse {
             return Err("by self");
         }
         let now = self.now;
@@ -441,11 +441,11 @@ impl Naive {
 
 fn claim(request: &LockRequest) -> Claim {
     Claim {
-        id: request.request_id,
+        id: request.terms.request_id,
         attach: request.attach_number,
         stream: request.stream,
-        policy: request.on_disconnect,
-        same_owner: request.same_owner,
+        policy: request.terms.on_disconnect,
+        same_owner: request.terms.same_owner,
         ttl: request.ttl,
         away_end: None,
     }
