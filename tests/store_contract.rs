@@ -53,7 +53,7 @@ fn ticket(number: Number, owner: &str) -> TicketRecord {
         wait_timeout: Some(Duration::from_secs(60)),
         lock_delay: Duration::from_secs(1),
         max_hold: Some(Duration::from_secs(600)),
-        metadata: vec![("job".to_owned(), "42".to_owned())],
+        metadata: Box::new([("job".to_owned(), "42".to_owned())]),
     };
     let again = Terms {
         request_id: Some(RequestId([8; 16])),

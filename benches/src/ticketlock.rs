@@ -43,19 +43,42 @@ pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> a
     memory(program, results).await
 }
 
-/// A server of its own for the memory that waiters take: at most, above what it takes at rest.
+/// A server of its own for the memory that waiters take, above what it takes at rest: while all wait, and at most.
 async fn memory(program: &Path, results: &mut Results) -> anyhow::Result<()> {
-    for (name, plain) in [("sessions", false), ("plain streams", true)] {
+    for (name, connections) in [("sessions", &["4"] as &[&str]), ("plain streams", &["50", "--plain"])] {
         let (server, endpoint) = start(program, &[]).await?;
-        let before = server.resident_kib("VmRSS")?;
-        let arguments: &[&str] = if plain {
-            &["waiters", "--workers", "10000", "--connections", "50", "--plain"]
-        } else {
-            &["waiters", "--workers", "10000"]
+        let said = |arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments).env("TICKETLOCK_ENDPOINT", &endpoint);
+            command
         };
-        run(program, &endpoint, "1s", arguments).await?;
-        let most = server.resident_kib("VmHWM")?;
-        results.add(&format!("ticketlock KiB/waiter, {name}"), (most - before) / 10_000.0);
+        // The key that `hot` goes for is held, so that all its workers wait.
+        let held = said(&["lock", "bench/hot", "--detach", "--ttl", "5m"]).output().await?;
+        anyhow::ensure!(held.status.success(), "the key could not be held");
+        let before = server.resident_kib("VmRSS")?;
+        let mut waiting = said(&[
+            "bench",
+            "hot",
+            "--workers",
+            "10000",
+            "--duration",
+            "5m",
+            "--connections",
+        ]);
+        let waiting = Server::start(waiting.args(connections).stdout(std::process::Stdio::null()))?;
+        loop {
+            let listed = said(&["ls", "-o", "json"]).output().await?;
+            let key: Value = serde_json::from_slice(&listed.stdout)?;
+            if number(&key, "/waiters_total")? >= 10_000.0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for (what, field) in [("", "VmRSS"), (", at most", "VmHWM")] {
+            let more = server.resident_kib(field)? - before;
+            results.add(&format!("ticketlock KiB/waiter, {name}{what}"), more / 10_000.0);
+        }
+        waiting.end().await?;
         server.end().await?;
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! The words of the machine: names, modes, policies, time.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 /// An instant of the server's monotonic clock: nanoseconds since an origin that the shell chose. Never a wall clock.
@@ -157,7 +157,7 @@ pub struct Terms {
     /// Upper bound of the whole hold.
     pub max_hold: Option<Duration>,
     /// A small string map, shown to readers.
-    pub metadata: Vec<(String, String)>,
+    pub metadata: Box<[(String, String)]>,
 }
 
 impl Terms {
@@ -174,7 +174,7 @@ impl Terms {
             same_owner: SameOwner::Wait,
             lock_delay: Duration::ZERO,
             max_hold: None,
-            metadata: Vec::new(),
+            metadata: Box::default(),
         }
     }
 }

@@ -405,7 +405,10 @@ fn outcome(value: v1::Outcome, limits: &Limits) -> Result<Outcome, Failure> {
 }
 
 /// A small map, in order of its names so that nobody sees a hash map's order.
-fn metadata(map: std::collections::HashMap<String, String>, limits: &Limits) -> Result<Vec<(String, String)>, Failure> {
+fn metadata(
+    map: std::collections::HashMap<String, String>,
+    limits: &Limits,
+) -> Result<Box<[(String, String)]>, Failure> {
     let bytes: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > limits.metadata_bytes_max {
         let problem = format!("{bytes} bytes in all, the limit is {} bytes", limits.metadata_bytes_max);
@@ -414,7 +417,7 @@ fn metadata(map: std::collections::HashMap<String, String>, limits: &Limits) -> 
     }
     let mut entries: Vec<(String, String)> = map.into_iter().collect();
     entries.sort_unstable();
-    Ok(entries)
+    Ok(entries.into_boxed_slice())
 }
 
 /// A lease, where one was asked for.

@@ -115,6 +115,10 @@ impl Outgoing {
             self.bytes += bytes;
             self.message.events.push(event);
         }
+        if self.rest.is_empty() {
+            // What was needed for a burst is given back.
+            self.rest = VecDeque::new();
+        }
         Some(message)
     }
 }

@@ -27,6 +27,8 @@ use crate::telemetry::{Renewal, Telemetry};
 
 /// Calls carried out in one go, before other sessions get their turn.
 const CALLS_AT_ONCE: usize = 1_000;
+/// What one message gathers, about: more goes into the next, so that buffers stay small. An answer may be longer.
+const GATHERED_BYTES: usize = 64 * 1024;
 /// News for which memory is kept from one message to the next.
 const GATHERED_KEPT: usize = 64;
 
@@ -77,6 +79,7 @@ impl SessionEvents {
         seat: Seat,
     ) -> Self {
         let bytes_max = service.config().limits.reply_bytes_max.saturating_sub(REPLY_FRAME);
+        let bytes_max = bytes_max.min(GATHERED_BYTES);
         Self {
             requests,
             session,
