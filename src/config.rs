@@ -13,6 +13,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None`: nowhere. Default `127.0.0.1:8477`.
     pub http: Option<SocketAddr>,
+    /// Whether anything is counted for `/metrics`. Default: yes.
+    pub metrics: bool,
     /// How many shards; fixed for the life of a store. Default 32.
     pub shards: ShardCount,
     /// A connection that was silent for so long is pinged. Default 10 s.
@@ -38,6 +40,7 @@ impl Default for ServerConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8476)),
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8477))),
+            metrics: true,
             shards: default_shards(),
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),

@@ -100,6 +100,12 @@ const PROMISES: &[Promise] = &[
         "one",
         9.0,
     ),
+    at_most(
+        "CPU of a pair with metrics / without",
+        "ticketlock cpu us/pair",
+        "ticketlock cpu us/pair, no metrics",
+        1.05,
+    ),
     at_least(
         "W1 64 workers / Redis",
         "ticketlock pairs/s, 64 workers",

@@ -16,13 +16,9 @@ pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> a
     let seconds = format!("{}s", span.as_secs());
     let bench = |arguments: &'static [&'static str]| run(program, &endpoint, &seconds, arguments);
 
-    let before = server.cpu()?;
-    let pairs = bench(&["pairs"]).await?;
-    let used = server.cpu()? - before;
-    results.add("ticketlock pairs/s, 64 workers", rate(&pairs, 0)?);
-    // The warm-up's tenth is work, too.
-    let all = number(&pairs, "/phases/0/count")? * 1.1;
-    results.add("ticketlock cpu us/pair", used.as_secs_f64() * 1e6 / all);
+    let (pairs, cpu) = pairs(program, &server, &endpoint, &seconds).await?;
+    results.add("ticketlock pairs/s, 64 workers", pairs);
+    results.add("ticketlock cpu us/pair", cpu);
     let pairs = bench(&["pairs", "--workers", "512"]).await?;
     results.add("ticketlock pairs/s, 512 workers", rate(&pairs, 0)?);
     let plain = bench(&["pairs", "--plain"]).await?;
@@ -40,7 +36,21 @@ pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> a
         results.add(&format!("ticketlock drained/s of {count}"), rate(&drained, 1)?);
     }
     server.end().await?;
+    let (server, endpoint) = start(program, &["--no-metrics"]).await?;
+    let (_, cpu) = self::pairs(program, &server, &endpoint, &seconds).await?;
+    results.add("ticketlock cpu us/pair, no metrics", cpu);
+    server.end().await?;
     memory(program, results).await
+}
+
+/// Pairs a second of 64 workers, and the server's CPU time for each in microseconds.
+async fn pairs(program: &Path, server: &Server, endpoint: &str, seconds: &str) -> anyhow::Result<(f64, f64)> {
+    let before = server.cpu()?;
+    let report = run(program, endpoint, seconds, &["pairs"]).await?;
+    let used = server.cpu()?.saturating_sub(before);
+    // The warm-up's tenth is work, too.
+    let all = number(&report, "/phases/0/count")? * 1.1;
+    Ok((rate(&report, 0)?, used.as_secs_f64() * 1e6 / all))
 }
 
 /// A server of its own for the memory that waiters take, above what it takes at rest: while all wait, and at most.

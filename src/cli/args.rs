@@ -105,6 +105,9 @@ pub struct Serve {
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "TICKETLOCK_HTTP", default_value = "127.0.0.1:8477")]
     pub http: SocketAddr,
+    /// Count nothing; /metrics stays empty.
+    #[arg(long, env = "TICKETLOCK_NO_METRICS")]
+    pub no_metrics: bool,
     /// Where locks are kept; `memory:` is what there is.
     #[arg(long, env = "TICKETLOCK_STORE", default_value = "memory:", value_parser = parse_store)]
     pub store: String,

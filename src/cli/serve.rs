@@ -28,6 +28,7 @@ pub async fn run(args: Serve) -> anyhow::Result<ExitCode> {
     let config = ServerConfig {
         listen: args.listen,
         http: Some(args.http),
+        metrics: !args.no_metrics,
         shards: ShardCount::new(args.shards).context("not a power of two")?,
         keepalive_interval: args.keepalive_interval,
         keepalive_timeout: args.keepalive_timeout,

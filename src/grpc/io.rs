@@ -332,7 +332,7 @@ mod tests {
     /// A connection with a keep-alive timeout of 5 s, the client's end of it, and what is known of it.
     fn connected() -> (Io<DuplexStream>, DuplexStream, Arc<Connection>, Arc<Connections>) {
         let clock = Clock::new();
-        let connections = Connections::new(1, Duration::from_secs(5), clock, Telemetry::new(clock));
+        let connections = Connections::new(1, Duration::from_secs(5), clock, Telemetry::new(clock, true));
         let (ours, theirs) = duplex(64);
         let io = connections.admit(ours).expect("the first one");
         let connection = Arc::clone(&io.connection);

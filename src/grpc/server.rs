@@ -103,7 +103,7 @@ impl Server {
     /// Takes all shards of `store`.
     pub async fn start(store: Arc<dyn Store>, config: ServerConfig, ids: IdSource) -> Result<Self, ServeError> {
         let clock = Clock::new();
-        let telemetry = Telemetry::new(clock);
+        let telemetry = Telemetry::new(clock, config.metrics);
         let observer = Arc::clone(&telemetry);
         let service = Service::start(store, Arc::new(config), clock, ids, observer).await?;
         Ok(Self { service, telemetry })

@@ -117,6 +117,8 @@ struct ModeSeries {
 pub struct Telemetry {
     /// Makes and renders series.
     recorder: Recorder,
+    /// Whether anything is counted.
+    counting: bool,
     /// Whose time counts.
     clock: Clock,
     /// By mode.
@@ -158,10 +160,11 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Nothing counted yet. Every series with a fixed label is there from the start, at zero.
+    /// Nothing counted yet. Every series with a fixed label is there from the start, at zero. Unless `counting`, only
+    /// the log is written.
     #[must_use]
-    pub fn new(clock: Clock) -> Arc<Self> {
-        let recorder = Recorder::new();
+    pub fn new(clock: Clock, counting: bool) -> Arc<Self> {
+        let recorder = Recorder::new(counting);
         recorder.prepare();
         let mode = |mode: &'static str| ModeSeries {
             granted: recorder.counter(&names::ACQUISITIONS, &[mode, "granted"]),
@@ -174,6 +177,7 @@ impl Telemetry {
             .gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
             .set(1.0);
         Arc::new(Self {
+            counting,
             clock,
             exclusive: mode("exclusive"),
             shared: mode("shared"),

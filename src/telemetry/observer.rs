@@ -16,11 +16,16 @@ use crate::sync::Ordering;
 
 impl Observer for Telemetry {
     fn happened(&self, shard: u32, happening: &Happening) {
-        self.count(shard, happening);
+        if self.counting {
+            self.count(shard, happening);
+        }
         log(happening);
     }
 
     fn committed(&self, _shard: u32, took: Duration, changes: usize) {
+        if !self.counting {
+            return;
+        }
         if took.is_zero()
             && let Some(count) = self.instant_commits.get(changes)
         {

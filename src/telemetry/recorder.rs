@@ -15,11 +15,13 @@ pub(super) struct Recorder {
     recorder: PrometheusRecorder,
     /// Renders them.
     handle: PrometheusHandle,
+    /// Without it, series are made that keep nothing.
+    counting: bool,
 }
 
 impl Recorder {
     /// Empty, with the buckets and descriptions of the table.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(counting: bool) -> Self {
         let recorder = with_buckets().build_recorder();
         for metric in names::ALL {
             let name = KeyName::from_const_str(metric.name);
@@ -34,7 +36,11 @@ impl Recorder {
             }
         }
         let handle = recorder.handle();
-        Self { recorder, handle }
+        Self {
+            recorder,
+            handle,
+            counting,
+        }
     }
 
     /// Makes the series whose labels are known beforehand, so that a rate has a zero to start from.
@@ -76,16 +82,25 @@ impl Recorder {
 
     /// A counter.
     pub(super) fn counter(&self, metric: &Metric, labels: &[&str]) -> Counter {
+        if !self.counting {
+            return Counter::noop();
+        }
         self.recorder.register_counter(&key(metric, labels), &METADATA)
     }
 
     /// A gauge.
     pub(super) fn gauge(&self, metric: &Metric, labels: &[&str]) -> Gauge {
+        if !self.counting {
+            return Gauge::noop();
+        }
         self.recorder.register_gauge(&key(metric, labels), &METADATA)
     }
 
     /// A histogram.
     pub(super) fn histogram(&self, metric: &Metric, labels: &[&str]) -> Histogram {
+        if !self.counting {
+            return Histogram::noop();
+        }
         self.recorder.register_histogram(&key(metric, labels), &METADATA)
     }
 
