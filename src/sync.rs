@@ -3,7 +3,7 @@
 
 pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-pub use parking_lot::{Mutex, MutexGuard};
+pub use parking_lot::{Condvar, Mutex, MutexGuard};
 pub use tokio::sync::{Notify, oneshot, watch};
 
 /// A map that many change at once. Its keys are numbers of this server's own, which nobody can choose to collide.

@@ -329,7 +329,11 @@ fn wrong_usage_is_told_apart() {
         assert_eq!(code(&output), 2, "{args:?}: {stderr}");
         assert!(stderr.contains(words), "{args:?}: {stderr}");
     };
-    check(&["serve", "--store", "redis://localhost"], "`memory:`");
+    check(
+        &["serve", "--store", "redis://localhost"],
+        "the redis store is not there yet",
+    );
+    check(&["serve", "--store", "file:"], "file:DIR");
     check(&["serve", "--shards", "33"], "power of two from 1 to 1024");
     check(&["serve", "--keepalive-timeout", "0s"], "longer than 0");
     check(&["lock", "k"], "CMD");

@@ -1,9 +1,10 @@
 //! What every store must do, as one suite: [`check_store`] runs it on a store, and the tests at the end on each.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ticketlock::store::{Commit, Faults, FaultyStore, MemoryStore, Store, StoreError};
+use ticketlock::store::{Commit, Faults, FaultyStore, FileStore, MemoryStore, Store, StoreError};
 use ticketlock_core::record::{Change, ClaimRecord, End, EndRecord, HoldRecord, OutcomeRecord, Records, TicketRecord};
 use ticketlock_core::sharding::ShardCount;
 use ticketlock_core::types::{
@@ -242,6 +243,20 @@ fn memory() -> MemoryStore {
 #[tokio::test]
 async fn memory_keeps_the_contract() {
     check_store(memory).await;
+}
+
+/// The file store keeps the contract.
+#[tokio::test]
+async fn file_keeps_the_contract() {
+    let dirs = RefCell::new(Vec::new());
+    let open = || {
+        let dir = tempfile::tempdir().expect("a directory");
+        let shards = ShardCount::new(4).expect("a power of two");
+        let store = FileStore::open(dir.path(), [1; 16], shards, 1_000).expect("opened");
+        dirs.borrow_mut().push(dir);
+        store
+    };
+    check_store(open).await;
 }
 
 /// The faulty store without a fault is the store within.

@@ -37,7 +37,6 @@ const LAYERS: &[Ban] = &[
         except: &[],
         words: &[
             "tonic",
-            "prost",
             "ticketlock_proto",
             "tokio_stream",
             "tokio::spawn",

@@ -99,6 +99,8 @@ pub async fn start(program: &Path, arguments: &[&str]) -> anyhow::Result<(Server
     let mut command = Command::new(program);
     command.args([
         "serve",
+        "--store",
+        "memory:",
         "--listen",
         "127.0.0.1:0",
         "--http",

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::ArgPredicate;
@@ -108,9 +109,9 @@ pub struct Serve {
     /// Count nothing; /metrics stays empty.
     #[arg(long, env = "TICKETLOCK_NO_METRICS")]
     pub no_metrics: bool,
-    /// Where locks are kept; `memory:` is what there is.
-    #[arg(long, env = "TICKETLOCK_STORE", default_value = "memory:", value_parser = parse_store)]
-    pub store: String,
+    /// Where locks are kept: file:DIR, or memory: for locks that end with the process.
+    #[arg(long, env = "TICKETLOCK_STORE", default_value = "file:ticketlock-data", value_parser = parse_store)]
+    pub store: StoreUrl,
     /// Number of shards, a power of two from 1 to 1024.
     #[arg(long, env = "TICKETLOCK_SHARDS", default_value = "32", value_parser = super::serve::parse_shards)]
     pub shards: u32,
@@ -354,11 +355,23 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn parse_store(url: &str) -> Result<String, String> {
-    match url {
-        "memory:" | "memory" => Ok("memory:".to_owned()),
-        _ => Err(format!(
-            "no such store: this release supports `memory:` only, not `{url}`"
+/// Where locks are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// In this process.
+    Memory,
+    /// In a directory.
+    File(PathBuf),
+}
+
+fn parse_store(url: &str) -> Result<StoreUrl, String> {
+    match url.split_once(':').unwrap_or((url, "")) {
+        ("memory", "") => Ok(StoreUrl::Memory),
+        ("file", "") => Err("it needs a directory: file:DIR".to_owned()),
+        ("file", dir) => Ok(StoreUrl::File(PathBuf::from(dir))),
+        (name @ ("redis" | "mysql" | "postgres" | "etcd"), _) => Err(format!(
+            "the {name} store is not there yet: this release has `file:DIR` and `memory:`"
         )),
+        _ => Err("no such store: this release has `file:DIR` and `memory:`".to_owned()),
     }
 }

@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use ticketlock::ServerConfig;
 use ticketlock::grpc::Server;
 use ticketlock::service::{IdSource, unix_seconds};
-use ticketlock::store::MemoryStore;
+use ticketlock::store::{BoxFuture, FileStore, MemoryStore, Store};
 use ticketlock::telemetry::logging;
 use ticketlock_core::sharding::{SHARDS_MAX, ShardCount};
 use tokio::net::TcpListener;
 
-use super::args::{LogFormat, Serve};
+use super::args::{LogFormat, Serve, StoreUrl};
 use super::signals::Stops;
 
 /// Serves until a signal ends it.
@@ -23,8 +23,6 @@ pub async fn run(args: Serve) -> anyhow::Result<ExitCode> {
         LogFormat::Json => logging::LogFormat::Json,
     };
     logging::init(&args.log, format)?;
-    // The one store that there is; another one was refused with the arguments.
-    tracing::debug!(store = args.store, "opening");
     let config = ServerConfig {
         listen: args.listen,
         http: Some(args.http),
@@ -38,16 +36,41 @@ pub async fn run(args: Serve) -> anyhow::Result<ExitCode> {
     let grpc = listen(args.listen).await?;
     let http = listen(args.http).await?;
     let ids = IdSource::system();
-    let store = Arc::new(MemoryStore::new(ids.draw_id(), config.shards, unix_seconds()));
+    let (store, failed) = open(&args.store, &ids, config.shards)?;
     let addresses = (grpc.local_addr()?, http.local_addr()?);
     let server = Server::start(store, config, ids).await?;
     announce(addresses.0, addresses.1);
-    server
-        .run(grpc, Some(http), async move {
-            stops.next().await;
-        })
-        .await?;
+    let serving = server.run(grpc, Some(http), async move {
+        stops.next().await;
+    });
+    tokio::select! {
+        biased;
+        // At once: what clients are told from here on is not kept.
+        failure = failed => anyhow::bail!(failure),
+        result = serving => result?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The store, and what ends when it has failed for good.
+fn open(
+    store: &StoreUrl,
+    ids: &IdSource,
+    shards: ShardCount,
+) -> anyhow::Result<(Arc<dyn Store>, BoxFuture<'static, String>)> {
+    let id = ids.draw_id();
+    match store {
+        StoreUrl::Memory => {
+            tracing::warn!("locks are kept in memory: they end with this process, and exclusion with them");
+            let store = MemoryStore::new(id, shards, unix_seconds());
+            Ok((Arc::new(store), Box::pin(std::future::pending())))
+        }
+        StoreUrl::File(dir) => {
+            let store = FileStore::open(dir, id, shards, unix_seconds())?;
+            let failed = Box::pin(store.failed());
+            Ok((Arc::new(store), failed))
+        }
+    }
 }
 
 async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

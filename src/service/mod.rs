@@ -33,7 +33,8 @@ use ticketlock_core::command::{ForceReply, LockRequest, Renew, Reply, TryReply, 
 use ticketlock_core::output::KeyView;
 use ticketlock_core::shard::Totals;
 use ticketlock_core::sharding::ShardCount;
-use ticketlock_core::types::{Number, Stream, StreamId, StreamKind};
+use ticketlock_core::types::{Number, Stream, StreamId, StreamKind, Time};
+use ticketlock_core::{Output, Shard};
 
 use crate::config::ServerConfig;
 use crate::store::Store;
@@ -102,11 +103,12 @@ impl Service {
         if runtime.is_draining() {
             return Err(ServiceError::Draining);
         }
+        let full = runtime.store.is_full();
         let (applied, settled) = (Arc::clone(&outbox), outbox);
         let outcome = runtime.command(
             &terms.key,
             move |rules, now, out| {
-                let reply = rules.apply(Command::Lock(Box::new(request)), now, out);
+                let reply = take_ticket(rules, Command::Lock(Box::new(request)), full, now, out);
                 if let Reply::Lock(Ok(Some(ticket))) = reply {
                     applied.follow(ticket);
                 }
@@ -134,13 +136,15 @@ impl Service {
         }
         request.stream = None;
         let terms = Arc::clone(&request.terms);
-        match self
-            .apply(&terms.key, Command::TryLock(Box::new(request)))
-            .answer()
-            .await?
-        {
+        let full = self.runtime.store.is_full();
+        let outcome = self.runtime.command(
+            &terms.key,
+            |rules, now, out| take_ticket(rules, Command::TryLock(Box::new(request)), full, now, out),
+            |_, _| {},
+        );
+        match outcome.answer().await? {
             Reply::TryLock(reply) => reply.map_err(ServiceError::Refused),
-            _ => Err(ServiceError::Bug),
+            _ => Err(ServiceError::StoreUnavailable),
         }
     }
 
@@ -314,10 +318,23 @@ impl Service {
     }
 }
 
+/// Carries out a request for a lock. Where the store has no space, only those that need no new ticket;
+/// [`Reply::Done`]: nothing was done.
+fn take_ticket(rules: &mut Shard, command: Command, full: bool, now: Time, out: &mut Output) -> Reply {
+    let fresh = match &command {
+        Command::Lock(request) | Command::TryLock(request) => !request.attach_only && !rules.is_live(&request.terms),
+        _ => false,
+    };
+    if full && fresh {
+        return Reply::Done;
+    }
+    rules.apply(command, now, out)
+}
+
 /// The answer to a `Lock`.
 fn lock_reply(reply: Result<Reply, ServiceError>) -> Result<Option<Number>, ServiceError> {
     match reply? {
         Reply::Lock(reply) => reply.map_err(ServiceError::Refused),
-        _ => Err(ServiceError::Bug),
+        _ => Err(ServiceError::StoreUnavailable),
     }
 }

@@ -133,12 +133,13 @@ impl Session {
         if self.runtime.is_draining() {
             return self.inbox.answer(call, Answer::Refused(ServiceError::Draining));
         }
+        let full = self.runtime.store.is_full();
         let (applied, inbox) = (Arc::clone(&outbox), Arc::clone(&self.inbox));
         // What it comes to is told by `settle`.
         drop(self.runtime.command(
             &terms.key,
             move |rules, now, out| {
-                let reply = rules.apply(Command::Lock(Box::new(request)), now, out);
+                let reply = super::take_ticket(rules, Command::Lock(Box::new(request)), full, now, out);
                 if let Reply::Lock(Ok(Some(ticket))) = reply {
                     applied.follow(ticket);
                 }
@@ -149,7 +150,7 @@ impl Session {
                 Ok(Reply::Lock(Err(refusal))) => {
                     inbox.answer(call, Answer::Refused(ServiceError::Refused(*refusal)));
                 }
-                Ok(_) => inbox.answer(call, Answer::Refused(ServiceError::Bug)),
+                Ok(_) => inbox.answer(call, Answer::Refused(ServiceError::StoreUnavailable)),
                 Err(error) => inbox.answer(call, Answer::Refused(error.clone())),
             },
         ));

@@ -5,6 +5,7 @@
 //! suite, `tests/store_contract.rs`.
 
 pub mod faulty;
+pub mod file;
 pub mod memory;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::pin::Pin;
 use ticketlock_core::record::{Change, Records};
 
 pub use faulty::{Faults, FaultyStore};
+pub use file::FileStore;
 pub use memory::MemoryStore;
 
 /// A boxed future, so that the trait is object-safe.
@@ -31,6 +33,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// How much fits into one commit.
     fn limits(&self) -> CommitLimits;
+
+    /// There is no space for new tickets: they are refused, while what is there can be renewed and unlocked.
+    fn is_full(&self) -> bool {
+        false
+    }
 
     /// Makes the caller the only writer of a shard: raises the epoch, then reads. Whoever had it before is fenced from
     /// that moment, also this same server, so that a commit of unknown outcome never lands later.

@@ -20,6 +20,8 @@ impl Server {
         let mut child = Command::new(BINARY)
             .args([
                 "serve",
+                "--store",
+                "memory:",
                 "--listen",
                 "127.0.0.1:0",
                 "--http",

@@ -186,6 +186,12 @@ impl Shard {
         }
     }
 
+    /// Whether a request of these terms waits or holds: a repeat of it takes no new ticket.
+    #[must_use]
+    pub fn is_live(&self, terms: &Terms) -> bool {
+        name_of(terms).is_some_and(|name| self.names.contains_key(&name))
+    }
+
     /// How much there is.
     #[must_use]
     pub fn totals(&self) -> Totals {

@@ -1,0 +1,242 @@
+//! The one thread that writes: it takes all that waits, for all shards, makes one commit of it, and answers.
+//!
+//! Order: within a shard, changes and takes are carried out as they came. A commit is answered after it was synced.
+//!
+//! A failed write or sync is never retried: the store has failed, nothing is acknowledged any more, and the process is
+//! to end. Only a full disk is different: see [`Committer::make_room`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ticketlock_core::record::Change;
+
+use super::ballast::Ballast;
+use super::database::{Batch, Data, Failure};
+use super::progress::Progress;
+use crate::store::{StoreError, Taken};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, oneshot, watch};
+
+/// How often a full disk is looked at for space.
+const LOOK_FOR_SPACE: Duration = Duration::from_millis(500);
+
+/// What is asked of the committer.
+pub(super) enum Job {
+    /// A shard's changes under an epoch.
+    Commit {
+        shard: u32,
+        epoch: u64,
+        changes: Vec<Change>,
+        answer: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// A shard is taken.
+    Take {
+        shard: u32,
+        answer: oneshot::Sender<Result<Taken, StoreError>>,
+    },
+}
+
+/// What the store and its committer share.
+pub(super) struct Desk {
+    inner: Mutex<Inner>,
+    /// Rings when there is a job, or nothing more will come.
+    bell: Condvar,
+    /// Why the store has failed, once it has.
+    pub(super) failure: watch::Sender<Option<String>>,
+    /// The disk is full.
+    pub(super) full: AtomicBool,
+}
+
+#[derive(Default)]
+struct Inner {
+    jobs: Vec<Job>,
+    closed: bool,
+}
+
+impl Desk {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::new(Inner::default()),
+            bell: Condvar::new(),
+            failure: watch::Sender::new(None),
+            full: AtomicBool::new(false),
+        })
+    }
+
+    /// Asks for something; after a failure or the end it is dropped unanswered.
+    pub(super) fn put(&self, job: Job) {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return;
+        }
+        inner.jobs.push(job);
+        // It looks for itself unless it waits.
+        if inner.jobs.len() == 1 {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Nothing more will be asked.
+    pub(super) fn close(&self) {
+        self.inner.lock().closed = true;
+        self.bell.notify_one();
+    }
+
+    /// All that waits, or `None` at the end. Waits at most this long.
+    fn take(&self, at_most: Option<Duration>) -> Option<Vec<Job>> {
+        let mut inner = self.inner.lock();
+        while inner.jobs.is_empty() {
+            if inner.closed {
+                return None;
+            }
+            match at_most {
+                Some(at_most) => {
+                    if self.bell.wait_for(&mut inner, at_most).timed_out() {
+                        break;
+                    }
+                }
+                None => self.bell.wait(&mut inner),
+            }
+        }
+        Some(std::mem::take(&mut inner.jobs))
+    }
+}
+
+/// Writes.
+pub(super) struct Committer {
+    pub(super) desk: Arc<Desk>,
+    pub(super) path: PathBuf,
+    /// `None` while it is opened anew.
+    pub(super) data: Option<Data>,
+    pub(super) progress: Progress,
+    pub(super) ballast: Ballast,
+    /// By shard: who may write.
+    pub(super) epochs: Vec<u64>,
+}
+
+/// What is told once a commit is done.
+enum Answer {
+    Commit(oneshot::Sender<Result<(), StoreError>>),
+    Take(u32, oneshot::Sender<Result<Taken, StoreError>>),
+}
+
+impl Answer {
+    fn fail(self, error: StoreError) {
+        // Nobody listens where a shard was closed meanwhile.
+        match self {
+            Self::Commit(answer) => drop(answer.send(Err(error))),
+            Self::Take(_, answer) => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+impl Committer {
+    /// Works until the store is dropped or has failed.
+    pub(super) fn run(mut self) {
+        loop {
+            let full = self.desk.full.load(Ordering::SeqCst);
+            let Some(jobs) = self.desk.take(full.then_some(LOOK_FOR_SPACE)) else {
+                return;
+            };
+            if full && self.ballast.fill().is_ok() {
+                tracing::info!("there is space on the disk again: tickets are taken");
+                self.desk.full.store(false, Ordering::SeqCst);
+            }
+            if !jobs.is_empty()
+                && let Err(failure) = self.work(jobs)
+            {
+                let text = format!("the data file failed: {failure}; nothing is acknowledged any more");
+                self.desk.close();
+                self.desk.failure.send_replace(Some(text));
+                return;
+            }
+        }
+    }
+
+    /// One commit for all. `Err`: the store has failed.
+    fn work(&mut self, jobs: Vec<Job>) -> Result<(), Failure> {
+        let Some(data) = &mut self.data else {
+            return Err(Failure::Damaged("it is not open".to_owned()));
+        };
+        let mut batch = Batch::default();
+        let mut answers = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match job {
+                Job::Commit {
+                    shard,
+                    epoch,
+                    changes,
+                    answer,
+                } => {
+                    if epoch != epoch_of(&mut self.epochs, shard) {
+                        Answer::Commit(answer).fail(StoreError::Fenced);
+                        continue;
+                    }
+                    batch.add(shard, changes);
+                    answers.push(Answer::Commit(answer));
+                }
+                Job::Take { shard, answer } => {
+                    let epoch = epoch_of(&mut self.epochs, shard) + 1;
+                    batch.epoch(shard, epoch);
+                    if let Some(known) = self.epochs.get_mut(usize::try_from(shard).unwrap_or(usize::MAX)) {
+                        *known = epoch;
+                    }
+                    answers.push(Answer::Take(shard, answer));
+                }
+            }
+        }
+        if answers.is_empty() {
+            return Ok(());
+        }
+        let committed = data.commit(&batch).and_then(|()| {
+            let number = data.about().commits;
+            self.progress.write(number).map_err(|error| Failure::Redb(error.into()))
+        });
+        match committed {
+            Ok(()) => {}
+            Err(failure) if failure.is_full() => return self.make_room(answers, &failure),
+            Err(failure) => {
+                let error = || StoreError::Unknown(failure.to_string());
+                answers.into_iter().for_each(|answer| answer.fail(error()));
+                return Err(failure);
+            }
+        }
+        let reads = answers.into_iter().map(|answer| match answer {
+            Answer::Commit(answer) => {
+                let _ = answer.send(Ok(()));
+                Ok(())
+            }
+            Answer::Take(shard, answer) => {
+                let taken = data.read(shard)?;
+                let _ = answer.send(Ok(taken));
+                Ok(())
+            }
+        });
+        reads.collect()
+    }
+
+    /// The disk is full. redb refuses everything after a failed write until it is opened again; so the ballast is given
+    /// up, and the data file is opened again in its place. What was in this commit is answered as unknown: its shards
+    /// take anew and see. Unlocks and renewals go on in the ballast's room; new tickets wait until it is filled again.
+    fn make_room(&mut self, answers: Vec<Answer>, failure: &Failure) -> Result<(), Failure> {
+        if !self.desk.full.swap(true, Ordering::SeqCst) {
+            tracing::error!(%failure, "the disk is full: no new tickets are taken until there is space");
+        }
+        self.data = None;
+        self.ballast.release().map_err(|error| Failure::Redb(error.into()))?;
+        let data = Data::open(&self.path)?;
+        for (shard, epoch) in (0..).zip(&mut self.epochs) {
+            *epoch = (*epoch).max(data.read(shard)?.epoch);
+        }
+        self.data = Some(data);
+        for answer in answers {
+            answer.fail(StoreError::Unknown(failure.to_string()));
+        }
+        Ok(())
+    }
+}
+
+fn epoch_of(epochs: &mut [u64], shard: u32) -> u64 {
+    let index = usize::try_from(shard).unwrap_or(usize::MAX);
+    epochs.get(index).copied().unwrap_or_default()
+}

@@ -1,0 +1,319 @@
+//! The file store: every acknowledged change survives `kill -9` and power loss. One process, one directory.
+//!
+//! The directory holds `locks.redb`, all records (see `database`, `format`); `progress`, the number of the last commit;
+//! `ballast`, space for when the disk is full; `lock`, held by the one process that may write, which says who that is.
+
+mod ballast;
+mod committer;
+mod database;
+mod format;
+mod progress;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix::fs::FlockOperation;
+use ticketlock_core::record::Change;
+use ticketlock_core::sharding::ShardCount;
+
+use super::{BoxFuture, Commit, CommitLimits, Store, StoreError, Taken};
+use crate::sync::{Ordering, oneshot};
+use ballast::Ballast;
+use committer::{Committer, Desk, Job};
+use database::{Data, Failure};
+use progress::{Progress, Said};
+
+pub use database::About;
+
+/// The data file.
+const DATA: &str = "locks.redb";
+/// The data file while it is made.
+const DATA_NEW: &str = "locks.redb.new";
+
+/// Why a directory could not be used. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{dir} is in use by {by}: one server has one directory")]
+    InUse {
+        /// Which directory.
+        dir: String,
+        /// Who, in its own words.
+        by: String,
+    },
+    /// It was made for another number of shards.
+    #[error(
+        "{dir} was made for {recorded} shards, not {asked}: the number cannot be changed; start with --shards {recorded}"
+    )]
+    Shards {
+        /// Which directory.
+        dir: String,
+        /// At its first start.
+        recorded: u32,
+        /// Now.
+        asked: u32,
+    },
+    /// What was acknowledged is not all there.
+    #[error(
+        "{dir} is damaged: {what}. Restore a backup with `ticketlock restore BACKUP NEW-DIR`, or, if what was held no \
+         longer matters, move {dir} away and start without it: fencing tokens grow all the same"
+    )]
+    Damaged {
+        /// Which directory.
+        dir: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The disk or the rights.
+    #[error("{dir}: {error}")]
+    Io {
+        /// Which directory.
+        dir: String,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// Keeps all in one directory.
+pub struct FileStore {
+    about: About,
+    desk: Arc<Desk>,
+    committer: Option<JoinHandle<()>>,
+}
+
+/// The right to write in a directory, held until it is dropped or the process ends.
+struct Claim {
+    _lock: File,
+}
+
+impl FileStore {
+    /// Opens a directory, or begins one with this identity. `unix_seconds` is the wall clock at this start: a new
+    /// store's counter begins at unix seconds x 2^20, so that tokens grow even where a directory was lost.
+    pub fn open(dir: &Path, store_id: [u8; 16], shards: ShardCount, unix_seconds: u64) -> Result<Self, OpenError> {
+        let claim = claim(dir)?;
+        let (data, progress) = load(dir, |path| Data::create(path, store_id, shards, unix_seconds << 20))?;
+        let about = data.about();
+        if about.shards != shards {
+            return Err(OpenError::Shards {
+                dir: shown(dir),
+                recorded: about.shards.get(),
+                asked: shards.get(),
+            });
+        }
+        let ballast = Ballast::new(dir.join("ballast"));
+        let desk = Desk::new();
+        if let Err(error) = ballast.fill() {
+            tracing::error!(%error, "no space is left in reserve: no new tickets are taken until there is");
+            desk.full.store(true, Ordering::SeqCst);
+        }
+        let mut epochs = Vec::new();
+        for shard in 0..shards.get() {
+            let taken = data.read(shard).map_err(|failure| refused(dir, &failure))?;
+            epochs.push(taken.epoch);
+        }
+        let committer = Committer {
+            desk: Arc::clone(&desk),
+            path: dir.join(DATA),
+            data: Some(data),
+            progress,
+            ballast,
+            epochs,
+        };
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            committer.run();
+            drop(claim);
+        });
+        Ok(Self {
+            about,
+            desk,
+            committer: Some(thread.map_err(|error| io_error(dir, error))?),
+        })
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn about(&self) -> About {
+        self.about
+    }
+
+    /// Waits until the disk or the data file has failed; why. The process is to end then: nothing is acknowledged any
+    /// more.
+    pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut failure = self.desk.failure.subscribe();
+        async move {
+            let told = failure.wait_for(Option::is_some).await.map(|text| text.clone());
+            match told {
+                Ok(text) => text.unwrap_or_default(),
+                // The store was dropped before it could fail.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Drop for FileStore {
+    /// Waits for the commit under way, so that the directory can be opened again.
+    fn drop(&mut self) {
+        self.desk.close();
+        if let Some(committer) = self.committer.take() {
+            let _ = committer.join();
+        }
+    }
+}
+
+impl Store for FileStore {
+    fn store_id(&self) -> [u8; 16] {
+        self.about.store_id
+    }
+
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    fn durability(&self) -> &'static str {
+        "synced to the disk before it is acknowledged"
+    }
+
+    fn limits(&self) -> CommitLimits {
+        CommitLimits {
+            changes_max: 4096,
+            bytes_max: 4 * 1024 * 1024,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.desk.full.load(Ordering::SeqCst)
+    }
+
+    fn take(&self, shard: u32) -> BoxFuture<'_, Result<Taken, StoreError>> {
+        Box::pin(async move {
+            if shard >= self.about.shards.get() {
+                return Err(StoreError::Unavailable(format!("there is no shard {shard}")));
+            }
+            let (answer, taken) = oneshot::channel();
+            self.desk.put(Job::Take { shard, answer });
+            taken.await.unwrap_or_else(|_| Err(gone()))
+        })
+    }
+
+    fn commit(&self, shard: u32, epoch: u64, changes: Vec<Change>) -> Commit {
+        let (answer, done) = oneshot::channel();
+        self.desk.put(Job::Commit {
+            shard,
+            epoch,
+            changes,
+            answer,
+        });
+        Commit::Pending(Box::pin(async move { done.await.unwrap_or_else(|_| Err(gone())) }))
+    }
+
+    fn give_back(&self, shard: u32, epoch: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            match self.commit(shard, epoch, Vec::new()) {
+                Commit::Done(result) => result,
+                Commit::Pending(pending) => pending.await,
+            }
+        })
+    }
+}
+
+/// The committer has ended: what was asked of it was or was not done.
+fn gone() -> StoreError {
+    StoreError::Unknown("the file store has failed".to_owned())
+}
+
+/// Makes this process the only one that may write in a directory.
+fn claim(dir: &Path) -> Result<Claim, OpenError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| io_error(dir, error))?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(dir.join("lock"));
+    let mut lock = lock.map_err(|error| io_error(dir, error))?;
+    if let Err(error) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(io_error(dir, error.into()));
+        }
+        let mut by = String::new();
+        let _ = lock.read_to_string(&mut by);
+        return Err(OpenError::InUse {
+            dir: shown(dir),
+            by: by.trim().to_owned(),
+        });
+    }
+    let said = lock
+        .set_len(0)
+        .and_then(|()| lock.rewind())
+        .and_then(|()| writeln!(lock, "process {}", std::process::id()));
+    said.map_err(|error| io_error(dir, error))?;
+    Ok(Claim { _lock: lock })
+}
+
+/// Opens the data file of a directory, or makes it; refuses one that lost what was acknowledged.
+fn load(dir: &Path, create: impl FnOnce(&Path) -> Result<Data, Failure>) -> Result<(Data, Progress), OpenError> {
+    let path = dir.join(DATA);
+    let (progress, said) = Progress::open(&dir.join("progress")).map_err(|error| io_error(dir, error))?;
+    if !path.try_exists().map_err(|error| io_error(dir, error))? {
+        if let Said::AtLeast(commits) = said {
+            return Err(damaged(dir, format!("{DATA} is missing, with {commits} commits in it")));
+        }
+        make(dir, &path, create)?;
+    }
+    let data = Data::open(&path).map_err(|failure| refused(dir, &failure))?;
+    let commits = data.about().commits;
+    match said {
+        Said::AtLeast(before) if commits < before => {
+            let what = format!("the last commit in {DATA} is number {commits}, and number {before} was acknowledged");
+            return Err(damaged(dir, what));
+        }
+        Said::Nonsense => tracing::warn!("the file `progress` could not be read; {DATA} is intact"),
+        _ => {}
+    }
+    progress.write(commits).map_err(|error| io_error(dir, error))?;
+    Ok((data, progress))
+}
+
+/// Makes a data file under another name first, so that it is there as a whole or not at all.
+fn make(dir: &Path, path: &Path, create: impl FnOnce(&Path) -> Result<Data, Failure>) -> Result<(), OpenError> {
+    let new = dir.join(DATA_NEW);
+    let made = || -> io::Result<()> {
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        drop(create(&new).map_err(io::Error::other)?);
+        std::fs::rename(&new, path)?;
+        File::open(dir)?.sync_all()
+    };
+    made().map_err(|error| io_error(dir, error))
+}
+
+fn refused(dir: &Path, failure: &Failure) -> OpenError {
+    match failure {
+        Failure::Redb(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse {
+            dir: shown(dir),
+            by: "another process".to_owned(),
+        },
+        failure if failure.is_damage() => damaged(dir, failure.to_string()),
+        failure => io_error(dir, io::Error::other(failure.to_string())),
+    }
+}
+
+fn damaged(dir: &Path, what: String) -> OpenError {
+    OpenError::Damaged { dir: shown(dir), what }
+}
+
+fn io_error(dir: &Path, error: io::Error) -> OpenError {
+    OpenError::Io { dir: shown(dir), error }
+}
+
+fn shown(dir: &Path) -> String {
+    dir.display().to_string()
+}
