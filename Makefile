@@ -1,6 +1,6 @@
 # run: a server, release build. test: everything, installs what it needs. verify: checks, writes nothing.
 # fix: what can be mended by a tool. bench: the core's benches with their bounds, then Ticketlock beside others.
-# soak: 10,000 locks of one client for ten minutes. torture: a thousand cut connections under load.
+# soak: 10,000 locks of one client for ten minutes. torture: a thousand cut connections and 500 killed servers under load.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -29,6 +29,7 @@ soak:
 
 torture:
 	TICKETLOCK_CUTS=1000 cargo test --locked --test sessions cuts -- --nocapture
+	TICKETLOCK_KILLS=500 cargo test --locked --test killed -- --nocapture
 
 fix:
 	cargo fmt --all
