@@ -13,6 +13,7 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN ldd /image/usr/local/bin/ticketlock | grep -o '/[^ ]*' | sort -u \
     | while read -r library; do install -D "$(realpath "$library")" "/image$library"; done \
     && install -d -m 1777 /image/tmp \
+    && install -d -m 0700 -o 65532 -g 65532 /image/data \
     && install -d /image/etc \
     && echo 'ticketlock:x:65532:65532::/nonexistent:/nonexistent' > /image/etc/passwd \
     && echo 'ticketlock:x:65532:' > /image/etc/group
@@ -23,6 +24,8 @@ LABEL org.opencontainers.image.title="ticketlock" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /image/ /
 USER 65532:65532
+ENV TICKETLOCK_STORE=file:/data
+VOLUME /data
 EXPOSE 8476 8477
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/usr/local/bin/ticketlock", "health"]
