@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "tests")]
 
+#[expect(dead_code, reason = "other test files need more of it")]
 mod cli_server;
 
 use std::process::{Command, Stdio};

@@ -4,14 +4,15 @@
 
 #![expect(clippy::expect_used, clippy::print_stderr, reason = "tests")]
 
+#[expect(dead_code, reason = "other test files need more of it")]
+mod cli_server;
+
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cli_server::Server;
 use parking_lot::Mutex;
 use ticketlock_client::{Client, Guard, LockBuilder, OnDisconnect, Outcome, Unlocked};
 use tokio::sync::Notify;
@@ -29,62 +30,6 @@ const LINE: usize = 20;
 const GRACE: Duration = Duration::from_secs(60);
 /// Faults count only under load: grants a second.
 const LOAD: f64 = 500.0;
-
-/// The server's program with its directory.
-struct Server {
-    child: Child,
-    dir: PathBuf,
-    port: u16,
-}
-
-impl Server {
-    fn start(dir: &Path, port: u16) -> Self {
-        let child = Self::spawn(dir, port);
-        let dir = dir.to_owned();
-        Self { child, dir, port }
-    }
-
-    fn spawn(dir: &Path, port: u16) -> Child {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ticketlock"))
-            .args([
-                "serve",
-                "--http",
-                "127.0.0.1:0",
-                "--log",
-                "error",
-                "--shards",
-                "8",
-                "--store",
-            ])
-            .arg(format!("file:{}", dir.display()))
-            .arg("--listen")
-            .arg(format!("127.0.0.1:{port}"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let stdout = child.stdout.take().expect("piped");
-        let line = BufReader::new(stdout)
-            .lines()
-            .next()
-            .expect("it listens")
-            .expect("utf-8");
-        assert!(line.starts_with("listening"), "{line}");
-        child
-    }
-
-    fn kill_and_restart(&mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it ended");
-        self.child = Self::spawn(&self.dir, self.port);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// What clients were told.
 #[derive(Default)]
@@ -126,10 +71,8 @@ fn asking(client: &Client, key: String) -> LockBuilder {
         .on_disconnect(OnDisconnect::Grace(GRACE))
 }
 
-async fn client(port: u16, owner: &str) -> Client {
-    let builder = Client::builder()
-        .endpoint(format!("http://127.0.0.1:{port}"))
-        .owner(owner);
+async fn client(endpoint: &str, owner: &str) -> Client {
+    let builder = Client::builder().endpoint(endpoint).owner(owner);
     builder.connect().await.expect("connected")
 }
 
@@ -151,10 +94,10 @@ async fn work(client: Client, key: String, seen: Arc<Seen>) {
 }
 
 /// Takes a place in line, one after the other, so that the order is known; who is granted when, is told at the end.
-async fn line(port: u16, seen: &Arc<Seen>) -> (JoinSet<()>, Arc<Mutex<Vec<usize>>>) {
+async fn line(endpoint: &str, seen: &Arc<Seen>) -> (JoinSet<()>, Arc<Mutex<Vec<usize>>>) {
     let (mut waiting, order) = (JoinSet::new(), Arc::new(Mutex::new(Vec::new())));
     for place in 0..LINE {
-        let client = client(port, &format!("line {place}")).await;
+        let client = client(endpoint, &format!("line {place}")).await;
         let (seen, order, queued) = (Arc::clone(seen), Arc::clone(&order), Arc::new(Notify::new()));
         let told = Arc::clone(&queued);
         waiting.spawn(async move {
@@ -192,15 +135,12 @@ async fn a_killed_server_loses_nothing() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(20_u64);
     let dir = tempfile::tempdir().expect("a directory");
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("bound")
-        .port();
-    let mut server = Server::start(dir.path(), port);
+    let store = format!("file:{}", dir.path().display());
+    let mut server = Server::with(&store, "127.0.0.1:0");
+    let endpoint = server.endpoint.clone();
     let seen = Arc::new(Seen::default());
 
-    let keeper = client(port, "keeper").await;
+    let keeper = client(&endpoint, "keeper").await;
     let mut kept = Vec::new();
     for key in 0..20 {
         let guard = asking(&keeper, format!("kept {key}")).await.expect("free");
@@ -209,21 +149,21 @@ async fn a_killed_server_loses_nothing() {
     }
     let first = asking(&keeper, "line".to_owned()).await.expect("free");
     seen.granted(&first);
-    let (mut waiting, order) = line(port, &seen).await;
+    let (mut waiting, order) = line(&endpoint, &seen).await;
     let mut working = JoinSet::new();
     for worker in 0..RIVALS {
-        let client = client(port, &format!("rival {worker}")).await;
+        let client = client(&endpoint, &format!("rival {worker}")).await;
         working.spawn(work(client, format!("hot {}", worker % HOT), Arc::clone(&seen)));
     }
     for worker in 0..LONERS {
-        let client = client(port, &format!("loner {worker}")).await;
+        let client = client(&endpoint, &format!("loner {worker}")).await;
         working.spawn(work(client, format!("own {worker}"), Arc::clone(&seen)));
     }
 
     let begun = Instant::now();
     for cycle in 0..kills {
         live(&seen, cycle).await;
-        server.kill_and_restart();
+        server = server.killed_and_started(&store);
         if cycle % 50 == 49 {
             eprintln!("{} kills, {} grants", cycle + 1, seen.grants.load(Ordering::SeqCst));
         }

@@ -21,7 +21,7 @@ use crate::client::Inner;
 use crate::guard::{End, Grant, Hold};
 use crate::lock::Ask;
 use crate::pool::{Place, Pool};
-use crate::types::{LostReason, OnDisconnect, Outcome, RefusedReason, UnlockResult, Unlocked};
+use crate::types::{LostReason, Outcome, RefusedReason, UnlockResult, Unlocked};
 use crate::view::Writer;
 use crate::{Error, convert, runtime, view};
 
@@ -195,14 +195,10 @@ impl Driver {
                 Err(error) => Waited::Broken(error),
             };
             let Waited::Broken(error) = waited else { break waited };
-            // Only a ticket with a grace is still in line: the same request comes back to it.
-            let OnDisconnect::Grace(grace) = self.ask.on_disconnect else {
-                break Waited::Refused(error);
-            };
             let first = self.store_id.is_empty();
             let now = self.inner.clock.now();
             let since = *broken_at.get_or_insert(now);
-            if first || !error.is_transport() || now.saturating_sub(since) >= grace {
+            if first || !error.is_transport() || now.saturating_sub(since) >= self.ask.taken_up_within() {
                 break Waited::Refused(error);
             }
             if let Some(command) = self.pause(Duration::from_millis(100)).await {

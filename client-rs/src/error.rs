@@ -176,13 +176,18 @@ impl Error {
         matches!(self, Self::Failed(failure) if failure.kind == FailureKind::Aborted)
     }
 
-    /// The way to the server broke: another try, or another endpoint, may do.
+    /// The way to the server broke, or it is about to stop: another try, or another endpoint, may do.
     pub(crate) fn is_transport(&self) -> bool {
         match self {
             Self::Connect { .. } => true,
-            Self::Failed(failure) => failure.is_transport(),
+            Self::Failed(failure) => failure.is_transport() || self.is_draining(),
             _ => false,
         }
+    }
+
+    /// The server is about to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.reason == "DRAINING")
     }
 
     /// A stream that ended where it should have gone on.

@@ -36,7 +36,20 @@ pub(crate) struct Ask {
     pub tell_contention: bool,
 }
 
+/// A wait that the server knew of is taken up again for so long. A server that restarts keeps the places of those whose
+/// streams it ended for its recovery grace, 10 s by default, whatever their `on_disconnect`.
+const TAKEN_UP_WITHIN: Duration = Duration::from_secs(10);
+
 impl Ask {
+    /// How long after a cut the same request is repeated: it comes back to its ticket where that is still there, and takes
+    /// a new one otherwise.
+    pub(crate) fn taken_up_within(&self) -> Duration {
+        match self.on_disconnect {
+            OnDisconnect::Grace(grace) => grace.max(TAKEN_UP_WITHIN),
+            OnDisconnect::Release | OnDisconnect::Lease => TAKEN_UP_WITHIN,
+        }
+    }
+
     fn new(inner: &Inner, key: String) -> Self {
         Self {
             key,

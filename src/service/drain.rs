@@ -15,6 +15,9 @@ use crate::sync::Ordering;
 /// Of the whole time, this part at the end is kept for the last commits and for giving the shards back.
 const RESERVED: u32 = 10;
 
+/// Where the store keeps what is held: time for calls that are under way.
+const HANDOVER: Duration = Duration::from_millis(200);
+
 /// Ends the service within `within`; a second call waits for the first.
 pub(super) async fn shutdown(runtime: &Arc<Runtime>, within: Duration) {
     if runtime.draining.swap(true, Ordering::SeqCst) {
@@ -24,10 +27,15 @@ pub(super) async fn shutdown(runtime: &Arc<Runtime>, within: Duration) {
         return;
     }
     let now = runtime.clock.now();
-    let streams_end = now.after(within - within / RESERVED);
+    let mut streams_within = within - within / RESERVED;
+    if runtime.store.outlives_the_process() {
+        // Nobody needs the time to unlock: what is held is held after the restart, too.
+        streams_within = streams_within.min(HANDOVER);
+    }
+    let streams_end = now.after(streams_within);
     let end = now.after(within);
     for outbox in streams(runtime) {
-        outbox.drain(streams_end.since(now));
+        outbox.drain(streams_within, runtime.store.outlives_the_process());
     }
     for inbox in &runtime.sessions {
         inbox.answer(0, Answer::Draining(streams_end.since(now)));

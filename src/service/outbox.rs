@@ -228,7 +228,8 @@ impl Outbox {
     }
 
     /// The server is about to stop. A stream that waits ends after this item; one that holds has time left to unlock.
-    pub(super) fn drain(&self, left: Duration) {
+    /// `keep`: the store keeps its ticket however it ends.
+    pub(super) fn drain(&self, left: Duration, keep: bool) {
         let mut content = self.content.lock();
         if content.complete || content.failure.is_some() {
             return;
@@ -238,6 +239,8 @@ impl Outbox {
             unread.items.push(LockItem::Draining { left });
             unread.wake();
         }
+        // From here on its end is the server's doing, whoever closes first.
+        content.stopped |= keep;
         if content.holds.is_none() {
             content.stopped = true;
             content.fail(ServiceError::Draining);

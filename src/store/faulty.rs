@@ -210,6 +210,10 @@ impl<S: Store> Store for FaultyStore<S> {
         self.within.durability()
     }
 
+    fn outlives_the_process(&self) -> bool {
+        self.within.outlives_the_process()
+    }
+
     fn limits(&self) -> CommitLimits {
         self.within.limits()
     }

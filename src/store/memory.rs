@@ -79,6 +79,10 @@ impl Store for MemoryStore {
         "gone at exit, and exclusion with it"
     }
 
+    fn outlives_the_process(&self) -> bool {
+        false
+    }
+
     fn limits(&self) -> CommitLimits {
         CommitLimits::UNLIMITED
     }

@@ -34,6 +34,9 @@ pub trait Store: Send + Sync + 'static {
     /// How much fits into one commit.
     fn limits(&self) -> CommitLimits;
 
+    /// Whether records outlive this process, so that a server that ends cleanly keeps all that is held and waited for.
+    fn outlives_the_process(&self) -> bool;
+
     /// There is no space for new tickets: they are refused, while what is there can be renewed and unlocked.
     fn is_full(&self) -> bool {
         false

@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal};
+
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ticketlock");
 
@@ -15,20 +17,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and reads where it listens.
+    /// Starts a server on a free port, its locks in memory.
     pub fn start() -> Self {
+        Self::with("memory:", "127.0.0.1:0")
+    }
+
+    /// Starts a server with this store at this address, and reads where it listens.
+    pub fn with(store: &str, listen: &str) -> Self {
         let mut child = Command::new(BINARY)
-            .args([
-                "serve",
-                "--store",
-                "memory:",
-                "--listen",
-                "127.0.0.1:0",
-                "--http",
-                "127.0.0.1:0",
-                "--log",
-                "warn",
-            ])
+            .args(["serve", "--store", store, "--listen", listen])
+            .args(["--http", "127.0.0.1:0", "--log", "error"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
@@ -43,6 +41,22 @@ impl Server {
             child,
             endpoint: format!("http://{grpc}"),
         }
+    }
+
+    /// Killed, and started again at the same address with the same store.
+    pub fn killed_and_started(mut self, store: &str) -> Self {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ended");
+        Self::with(store, self.endpoint.trim_start_matches("http://"))
+    }
+
+    /// Ended by SIGTERM in good order, and started again at the same address with the same store.
+    pub fn stopped_and_started(mut self, store: &str) -> Self {
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
+        let status = self.child.wait().expect("it ended");
+        assert!(status.success(), "{status}");
+        Self::with(store, self.endpoint.trim_start_matches("http://"))
     }
 
     /// `ticketlock` with these arguments, against this server, in an environment of its own.

@@ -266,6 +266,8 @@ impl State {
                 self.wake_link.notify_one();
             }
             None => match self.locks.get(&id).map(|slot| slot.phase) {
+                // It is asked for again where the client goes next.
+                Some(_) if error.is_draining() => {}
                 Some(_) if error.is_superseded() => {
                     self.refuse_or_lose(id, error, LostReason::Superseded);
                 }

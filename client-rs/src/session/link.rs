@@ -17,7 +17,7 @@ use super::state::{Pending, Phase, State, unlock_request};
 use crate::client::Inner;
 use crate::pool::{Pool, Transport};
 use crate::seams::Dial;
-use crate::types::{LostReason, OnDisconnect, Outcome};
+use crate::types::{LostReason, Outcome};
 use crate::{Error, runtime};
 
 /// Pauses between tries to come back.
@@ -347,10 +347,8 @@ impl State {
     /// The server cannot be reached: those who wait hear of it, but for those whose place is kept for a while.
     fn give_up_waiting(&mut self, error: &Error, cut_at: Option<Duration>, now: Duration) {
         let waits = |slot: &super::state::Slot| slot.granting.is_some();
-        let kept = |slot: &super::state::Slot| match (slot.ask.on_disconnect, cut_at) {
-            (OnDisconnect::Grace(grace), Some(cut_at)) => slot.asked && now.saturating_sub(cut_at) < grace,
-            _ => false,
-        };
+        let away = cut_at.map(|cut_at| now.saturating_sub(cut_at));
+        let kept = |slot: &super::state::Slot| slot.asked && away.is_some_and(|away| away < slot.ask.taken_up_within());
         let refused: Vec<u64> = self
             .locks
             .iter()

@@ -178,6 +178,10 @@ impl Store for FileStore {
         "synced to the disk before it is acknowledged"
     }
 
+    fn outlives_the_process(&self) -> bool {
+        true
+    }
+
     fn limits(&self) -> CommitLimits {
         CommitLimits {
             changes_max: 4096,
