@@ -81,6 +81,7 @@ case $goal in
   test)
     need ip iproute2
     need iptables iptables
+    need strace strace
     prometheus
     python tests/python/requirements.txt
     ;;

@@ -76,8 +76,8 @@ class Child:
 class Server(Child):
     """`ticketlock serve` on ports that the system chose; `grpc` and `http` are its addresses."""
 
-    def __init__(self, *flags, listen="127.0.0.1:0", http="127.0.0.1:0", prefix=()):
-        command = [*prefix, binary("TICKETLOCK_BIN"), "serve", "--store", "memory:", "--listen", listen, "--http", http, *flags]
+    def __init__(self, *flags, listen="127.0.0.1:0", http="127.0.0.1:0", store="memory:", prefix=()):
+        command = [*prefix, binary("TICKETLOCK_BIN"), "serve", "--store", store, "--listen", listen, "--http", http, *flags]
         super().__init__(*command)
         try:
             match = self.expect(r"listening grpc=(\S+) http=(\S+)")

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use rustix::fs::FallocateFlags;
@@ -18,8 +19,17 @@ impl Ballast {
         Self(path)
     }
 
-    /// Reserves the space, if it is not.
+    /// Reserves the space, if it is not. Where that would leave less than as much again, there is no space: otherwise a
+    /// full disk would be full, and not, and full, with each commit.
     pub(super) fn fill(&self) -> io::Result<()> {
+        let reserved = std::fs::metadata(&self.0).is_ok_and(|it| it.blocks() * 512 >= BYTES);
+        if reserved {
+            return Ok(());
+        }
+        let disk = rustix::fs::statvfs(self.0.parent().unwrap_or(&self.0))?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < 2 * BYTES {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
