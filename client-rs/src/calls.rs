@@ -212,6 +212,22 @@ impl Client {
         .await
     }
 
+    /// A copy of the server's store as of one point, in parts: together a file for `ticketlock restore`.
+    ///
+    /// # Errors
+    /// The store has none, or no answer.
+    pub async fn backup(&self) -> Result<Backup, Error> {
+        self.run(|inner| async move {
+            let (channel, _) = inner.pool.unary()?;
+            let parts = AdminServiceClient::new(channel)
+                .backup(v1::BackupRequest {})
+                .await?
+                .into_inner();
+            Ok(Backup { parts })
+        })
+        .await
+    }
+
     /// Whether the server says that it serves, by the standard health service.
     ///
     /// # Errors
@@ -222,6 +238,22 @@ impl Client {
             Ok(answer.status == HEALTH_SERVING)
         })
         .await
+    }
+}
+
+/// The parts of a copy of a store.
+#[derive(Debug)]
+pub struct Backup {
+    parts: Streaming<v1::BackupResponse>,
+}
+
+impl Backup {
+    /// The next part; `None` after the last.
+    ///
+    /// # Errors
+    /// The way to the server broke, or its disk failed: what was read so far is not a backup.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.parts.message().await?.map(|part| part.data))
     }
 }
 

@@ -52,7 +52,7 @@ mod session;
 mod types;
 mod view;
 
-pub use calls::Watch;
+pub use calls::{Backup, Watch};
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, Failure, FailureKind};
 pub use guard::{Guard, GuardEvent, GuardEvents};

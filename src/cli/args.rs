@@ -53,6 +53,12 @@ pub enum Command {
     Watch(Watch),
     /// Take a lock from its holder.
     ForceUnlock(ForceUnlock),
+    /// Copy a server's store into a file, while it serves.
+    Backup(Backup),
+    /// Make a store of a backup, in a directory of its own.
+    Restore(Restore),
+    /// Show what a store holds that no server has open.
+    Inspect(Inspect),
     /// Load a server, and show what it does.
     Bench(super::bench::Bench),
     /// Ask whether the server serves; exit status 0 if so.
@@ -81,6 +87,34 @@ pub struct Connection {
     /// Who asks, shown to everyone who waits. Default: user@host.
     #[arg(long, env = "TICKETLOCK_OWNER")]
     pub owner: Option<String>,
+}
+
+/// `ticketlock backup`.
+#[derive(Debug, clap::Args)]
+pub struct Backup {
+    /// Where to; it must not be there yet.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `ticketlock restore`.
+#[derive(Debug, clap::Args)]
+pub struct Restore {
+    /// A file that `ticketlock backup` wrote.
+    pub file: PathBuf,
+    /// A directory without a store; for `serve --store file:DIR`.
+    pub dir: PathBuf,
+}
+
+/// `ticketlock inspect`.
+#[derive(Debug, clap::Args)]
+pub struct Inspect {
+    /// A directory that `serve --store file:DIR` used.
+    pub dir: PathBuf,
+    /// How the answer is printed.
+    #[arg(short, long, default_value = "table")]
+    pub output: Format,
 }
 
 /// How answers are printed.

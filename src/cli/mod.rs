@@ -12,6 +12,7 @@ mod output;
 mod query;
 mod serve;
 mod signals;
+mod store;
 mod terminal;
 mod token;
 
@@ -37,6 +38,9 @@ pub fn main() -> ExitCode {
         Command::Ls(ls) => block_on(query::ls(ls)),
         Command::Show(show) => block_on(query::show(show)),
         Command::Watch(watch) => block_on(query::watch(watch)),
+        Command::Backup(backup) => block_on(store::backup(backup)),
+        Command::Restore(restore) => store::restore(&restore),
+        Command::Inspect(inspect) => store::inspect(&inspect),
         Command::Bench(bench) => block_on(bench::run(bench)),
         Command::Health(health) => block_on(query::health(health)),
         Command::Completions { shell } => completions(shell),

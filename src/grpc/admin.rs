@@ -1,18 +1,26 @@
 //! `AdminService`: for operators.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ticketlock_core::types::Time;
 use ticketlock_proto::v1;
 use ticketlock_proto::v1::admin_service_server::AdminService;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::convert;
-use super::status::Failure;
+use super::status::{ErrorReason, Failure};
 use super::view;
 use crate::service::Service;
+use crate::store::StoreError;
 use crate::telemetry::Telemetry;
+
+/// One part of a backup.
+const PART_BYTES: u64 = 64 * 1024;
 
 /// The operators' side of the API.
 pub struct Admin {
@@ -95,8 +103,43 @@ impl Admin {
     }
 }
 
+/// The parts of a copy, read by a thread that may wait for the disk. They end early where nobody reads them any more.
+fn parts(mut copy: File) -> ReceiverStream<Result<v1::BackupResponse, Status>> {
+    let (sender, parts) = mpsc::channel(4);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut data = Vec::new();
+            let part = match (&mut copy).take(PART_BYTES).read_to_end(&mut data) {
+                Ok(0) => return,
+                Ok(_) => Ok(v1::BackupResponse { data }),
+                Err(error) => Err(Status::from(Failure::new(
+                    ErrorReason::StoreUnavailable,
+                    error.to_string(),
+                ))),
+            };
+            if sender.blocking_send(part).is_err() {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(parts)
+}
+
 #[tonic::async_trait]
 impl AdminService for Admin {
+    type BackupStream = ReceiverStream<Result<v1::BackupResponse, Status>>;
+
+    async fn backup(&self, _request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        if !self.service.store().outlives_the_process() {
+            let text = format!("the {} store has no backup", self.service.store().name());
+            return Err(self.telemetry.failed(Failure::new(ErrorReason::Unimplemented, text)));
+        }
+        let copy = self.service.backup().await;
+        let failed = |error: StoreError| Failure::new(ErrorReason::StoreUnavailable, error.to_string());
+        let copy = copy.map_err(|error| self.telemetry.failed(failed(error)))?;
+        Ok(Response::new(parts(copy)))
+    }
+
     async fn force_unlock(
         &self,
         request: Request<v1::ForceUnlockRequest>,

@@ -270,6 +270,11 @@ impl Service {
         &*self.runtime.store
     }
 
+    /// A copy of the store as of one point; see [`Store::backup`].
+    pub async fn backup(&self) -> Result<std::fs::File, crate::store::StoreError> {
+        self.runtime.store.backup().await
+    }
+
     /// Identity of this run of the server.
     #[must_use]
     pub fn boot_id(&self) -> [u8; 16] {

@@ -8,6 +8,7 @@ pub mod faulty;
 pub mod file;
 pub mod memory;
 
+use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -49,6 +50,13 @@ pub trait Store: Send + Sync + 'static {
     /// Writes all of the changes or none, in their order, for whoever took the shard with this epoch. The caller has
     /// at most one commit per shard in flight. A `Pending` future goes on being driven until it answers.
     fn commit(&self, shard: u32, epoch: u64, changes: Vec<Change>) -> Commit;
+
+    /// A copy of all shards as of one point, as a file that `ticketlock restore` reads. It has no name, and is gone when
+    /// it is closed.
+    fn backup(&self) -> BoxFuture<'_, Result<File, StoreError>> {
+        let text = format!("the {} store has no backup", self.name());
+        Box::pin(std::future::ready(Err(StoreError::Unavailable(text))))
+    }
 
     /// The caller no longer writes this shard; another one may take it without waiting.
     fn give_back(&self, shard: u32, epoch: u64) -> BoxFuture<'_, Result<(), StoreError>>;

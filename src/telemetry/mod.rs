@@ -45,6 +45,8 @@ pub enum Rpc {
     ForceUnlock,
     /// `AdminService.GetServerInfo`.
     GetServerInfo,
+    /// `AdminService.Backup`.
+    Backup,
     /// Health, reflection, and what does not exist.
     Other,
 }
@@ -64,6 +66,7 @@ impl Rpc {
             "/ticketlock.v1.LockService/WatchLocks" => Self::WatchLocks,
             "/ticketlock.v1.AdminService/ForceUnlock" => Self::ForceUnlock,
             "/ticketlock.v1.AdminService/GetServerInfo" => Self::GetServerInfo,
+            "/ticketlock.v1.AdminService/Backup" => Self::Backup,
             _ => Self::Other,
         }
     }
@@ -82,6 +85,7 @@ impl Rpc {
             Self::WatchLocks => "WatchLocks",
             Self::ForceUnlock => "ForceUnlock",
             Self::GetServerInfo => "GetServerInfo",
+            Self::Backup => "Backup",
             Self::Other => "other",
         }
     }

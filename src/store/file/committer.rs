@@ -12,7 +12,7 @@ use std::time::Duration;
 use ticketlock_core::record::Change;
 
 use super::ballast::Ballast;
-use super::database::{Batch, Data, Failure};
+use super::database::{Batch, Data, Failure, Snapshot};
 use super::progress::Progress;
 use crate::store::{StoreError, Taken};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, oneshot, watch};
@@ -29,6 +29,8 @@ pub(super) enum Job {
         changes: Vec<Change>,
         answer: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// What there is now, for a copy.
+    Snapshot(oneshot::Sender<Result<Snapshot, StoreError>>),
     /// A shard is taken.
     Take {
         shard: u32,
@@ -174,6 +176,11 @@ impl Committer {
                     }
                     batch.add(shard, changes);
                     answers.push(Answer::Commit(answer));
+                }
+                // Order: commits that came before it and were not answered yet may be in it or not.
+                Job::Snapshot(answer) => {
+                    let unavailable = |failure: Failure| StoreError::Unavailable(failure.to_string());
+                    let _ = answer.send(data.snapshot().map_err(unavailable));
                 }
                 Job::Take { shard, answer } => {
                     let epoch = epoch_of(&mut self.epochs, shard) + 1;

@@ -9,7 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+};
 use ticketlock_core::record::{Change, Records};
 use ticketlock_core::sharding::ShardCount;
 use ticketlock_core::types::Number;
@@ -195,6 +197,27 @@ impl Data {
         })
     }
 
+    /// What it holds now.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, Failure> {
+        let transaction = redb(self.database.begin_read())?;
+        Ok(Snapshot { transaction })
+    }
+
+    /// Gives it another identity, and raises every shard's mark to at least this.
+    pub(super) fn renew(&mut self, store_id: [u8; 16], mark: Number) -> Result<(), Failure> {
+        let marks = (0..self.about.shards.get()).map(|shard| (shard, mark));
+        let batch = Batch {
+            marks: marks.collect(),
+            ..Batch::default()
+        };
+        self.write(&batch, |transaction| {
+            redb(redb(transaction.open_table(IDENTITY))?.insert(0, store_id.as_slice()))?;
+            Ok(())
+        })?;
+        self.about.store_id = store_id;
+        Ok(())
+    }
+
     /// Writes a batch, all of it or nothing, and syncs.
     pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), Failure> {
         self.write(batch, |_| Ok(()))
@@ -212,6 +235,39 @@ impl Data {
         redb(redb(transaction.open_table(META))?.insert("commit", number))?;
         redb(transaction.commit())?;
         self.about.commits = number;
+        Ok(())
+    }
+}
+
+/// What a data file held at one point, while it goes on changing.
+pub(super) struct Snapshot {
+    transaction: ReadTransaction,
+}
+
+impl Snapshot {
+    /// Writes all of it into a new data file.
+    pub(super) fn copy_to(&self, path: &Path) -> Result<(), Failure> {
+        let database = redb(Builder::new().create(path))?;
+        let writing = redb(database.begin_write())?;
+        self.copy_table(&writing, META)?;
+        self.copy_table(&writing, IDENTITY)?;
+        self.copy_table(&writing, SHARDS)?;
+        self.copy_table(&writing, TICKETS)?;
+        self.copy_table(&writing, ENDS)?;
+        self.copy_table(&writing, OUTCOMES)?;
+        redb(writing.commit())
+    }
+
+    fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        writing: &WriteTransaction,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Result<(), Failure> {
+        let mut copy = redb(writing.open_table(definition))?;
+        for entry in redb(redb(self.transaction.open_table(definition))?.iter())? {
+            let (name, value) = redb(entry)?;
+            redb(copy.insert(name.value(), value.value()))?;
+        }
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! The directory holds `locks.redb`, all records (see `database`, `format`); `progress`, the number of the last commit;
 //! `ballast`, space for when the disk is full; `lock`, held by the one process that may write, which says who that is.
 
+mod backup;
 mod ballast;
 mod committer;
 mod database;
@@ -12,7 +13,7 @@ mod progress;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -27,6 +28,7 @@ use committer::{Committer, Desk, Job};
 use database::{Data, Failure};
 use progress::{Progress, Said};
 
+pub use backup::{Offline, restore};
 pub use database::About;
 
 /// The data file.
@@ -80,6 +82,7 @@ pub enum OpenError {
 
 /// Keeps all in one directory.
 pub struct FileStore {
+    dir: PathBuf,
     about: About,
     desk: Arc<Desk>,
     committer: Option<JoinHandle<()>>,
@@ -128,6 +131,7 @@ impl FileStore {
             drop(claim);
         });
         Ok(Self {
+            dir: dir.to_owned(),
             about,
             desk,
             committer: Some(thread.map_err(|error| io_error(dir, error))?),
@@ -213,6 +217,26 @@ impl Store for FileStore {
             answer,
         });
         Commit::Pending(Box::pin(async move { done.await.unwrap_or_else(|_| Err(gone())) }))
+    }
+
+    fn backup(&self) -> BoxFuture<'_, Result<File, StoreError>> {
+        Box::pin(async move {
+            let (answer, snapshot) = oneshot::channel();
+            self.desk.put(Job::Snapshot(answer));
+            let snapshot = snapshot.await.unwrap_or_else(|_| Err(gone()))?;
+            let (answer, copied) = oneshot::channel();
+            let dir = self.dir.clone();
+            // A thread of its own: it reads and writes as long as it takes.
+            let copying = std::thread::Builder::new()
+                .name("backup".to_owned())
+                .spawn(move || answer.send(backup::copy(&snapshot, &dir)));
+            let unavailable = |error: io::Error| StoreError::Unavailable(error.to_string());
+            copying.map_err(unavailable)?;
+            copied
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
+                .map_err(unavailable)
+        })
     }
 
     fn give_back(&self, shard: u32, epoch: u64) -> BoxFuture<'_, Result<(), StoreError>> {
