@@ -3,6 +3,7 @@
 //!
 //! Every server is a process of its own, started here and ended here.
 
+mod durable;
 mod echo;
 mod mariadb;
 mod process;
@@ -31,7 +32,7 @@ struct Args {
     #[arg(long, env = "TICKETLOCK_SERVERS")]
     servers: Option<PathBuf>,
     /// What is measured.
-    #[arg(long, value_delimiter = ',', default_value = "echo,ticketlock,redis,mariadb,shards")]
+    #[arg(long, value_delimiter = ',', default_value = "echo,ticketlock,file,redis,mariadb,shards")]
     only: Vec<String>,
     /// How often everything is measured, alternating.
     #[arg(long, default_value = "3")]
@@ -65,10 +66,11 @@ async fn main() -> anyhow::Result<()> {
             match subject.as_str() {
                 "echo" => echo::measure(span, &mut results).await?,
                 "ticketlock" => ticketlock::measure(&args.ticketlock, span, &mut results).await?,
+                "file" => durable::measure(&args.ticketlock, span, &mut results).await?,
                 "shards" => shards::measure(&args.ticketlock, span, &mut results).await?,
                 "redis" => redis::measure(args.servers.as_deref(), span, &mut results).await?,
                 "mariadb" => mariadb::measure(args.servers.as_deref(), span, &mut results).await?,
-                other => anyhow::bail!("--only: {other}: one of echo, ticketlock, redis, mariadb, shards"),
+                other => anyhow::bail!("--only: {other}: one of echo, ticketlock, file, redis, mariadb, shards"),
             }
         }
     }

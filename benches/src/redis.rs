@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use crate::process::{Server, free_port, program, until_listening};
 use crate::report::Results;
 
-const WORKERS: usize = 64;
 const CONNECTIONS: usize = 4;
 /// Gives the lock back only where it is still this holder's.
 const UNLOCK: &str =
@@ -43,13 +42,16 @@ pub async fn measure(servers: Option<&Path>, span: Duration, results: &mut Resul
         }
         let server = Server::start(&mut command)?;
         until_listening(port).await?;
-        results.add(name, pairs(port, span).await?);
+        results.add(name, pairs(port, 64, span).await?);
+        if synced {
+            results.add("redis pairs/s, every change synced, 512", pairs(port, 512, span).await?);
+        }
         server.end().await?;
     }
     Ok(())
 }
 
-async fn pairs(port: u16, span: Duration) -> anyhow::Result<f64> {
+async fn pairs(port: u16, workers: usize, span: Duration) -> anyhow::Result<f64> {
     let client = Client::open(format!("redis://127.0.0.1:{port}/"))?;
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -58,7 +60,7 @@ async fn pairs(port: u16, span: Duration) -> anyhow::Result<f64> {
     let count = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
     let mut tasks = JoinSet::new();
-    for (worker, connection) in (0..WORKERS).zip(connections.iter().cycle()) {
+    for (worker, connection) in (0..workers).zip(connections.iter().cycle()) {
         let (connection, count) = (connection.clone(), Arc::clone(&count));
         tasks.spawn(async move { work(connection, worker, began, span, &count).await });
     }

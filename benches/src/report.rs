@@ -38,7 +38,7 @@ const fn at_most(what: &'static str, figure: &'static str, by: &'static str, bou
     }
 }
 
-/// The memory rows of the budgets.
+/// What is promised of the memory store, then of the file store.
 const PROMISES: &[Promise] = &[
     at_least(
         "W1 64 workers / unary echo",
@@ -118,12 +118,71 @@ const PROMISES: &[Promise] = &[
         "mariadb pairs/s",
         1.0,
     ),
+    at_least(
+        "file: W1 64 workers / unary echo",
+        "file pairs/s, 64 workers",
+        "echo unary/s",
+        0.65,
+    ),
+    at_least(
+        "file: W1 64 workers / Redis synced",
+        "file pairs/s, 64 workers",
+        "redis pairs/s, every change synced",
+        1.1,
+    ),
+    at_least(
+        "file: W1 512 workers / unary echo",
+        "file pairs/s, 512 workers",
+        "echo unary/s",
+        1.7,
+    ),
+    at_least(
+        "file: W1 512 workers / Redis synced",
+        "file pairs/s, 512 workers",
+        "redis pairs/s, every change synced, 512",
+        1.0,
+    ),
+    at_least(
+        "file: W1 plain streams / unary echo",
+        "file pairs/s, plain",
+        "echo unary/s",
+        0.3,
+    ),
+    at_most(
+        "file: CPU of a pair / of a unary echo",
+        "file cpu us/pair",
+        "echo cpu us/unary",
+        1.1,
+    ),
+    at_least(
+        "file: W2 / (bidi-1 and one sync)",
+        "file hot key/s",
+        "bare bidi-1 and one sync, /s",
+        0.65,
+    ),
+    at_most(
+        "file: W3 / (idle RTT + 1.5 syncs)",
+        "file hand-off us",
+        "bare idle RTT and 1.5 syncs us",
+        1.0,
+    ),
+    at_least(
+        "file: W4 10,000 / 1,000 waiters",
+        "file drained/s of 10000",
+        "file drained/s of 1000",
+        0.8,
+    ),
 ];
 
 impl Results {
     /// A figure of this round.
     pub fn add(&mut self, name: &str, figure: f64) {
         self.0.entry(name.to_owned()).or_default().push(figure);
+    }
+
+    /// This round's figure, if it was measured.
+    pub fn latest(&self, name: &str) -> Option<f64> {
+        self.0.get(name)?.last().copied()
     }
 
     fn median(&self, name: &str) -> Option<f64> {

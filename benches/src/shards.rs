@@ -9,7 +9,7 @@ use crate::ticketlock;
 /// One round: pairs a second for each number of shards and workers, and the memory of a server at rest.
 pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> anyhow::Result<()> {
     for shards in ["1", "8", "32", "128", "256"] {
-        let (server, endpoint) = ticketlock::start(program, &["--shards", shards]).await?;
+        let (server, endpoint) = ticketlock::start(program, "memory:", &["--shards", shards]).await?;
         results.add(&format!("shards {shards:>3}: idle KiB"), server.resident_kib("VmRSS")?);
         for workers in ["8", "100", "512", "2000"] {
             let seconds = format!("{}s", span.as_secs());

@@ -12,7 +12,7 @@ use crate::report::Results;
 
 /// One round.
 pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> anyhow::Result<()> {
-    let (server, endpoint) = start(program, &[]).await?;
+    let (server, endpoint) = start(program, "memory:", &[]).await?;
     let seconds = format!("{}s", span.as_secs());
     let bench = |arguments: &'static [&'static str]| run(program, &endpoint, &seconds, arguments);
 
@@ -36,7 +36,7 @@ pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> a
         results.add(&format!("ticketlock drained/s of {count}"), rate(&drained, 1)?);
     }
     server.end().await?;
-    let (server, endpoint) = start(program, &["--no-metrics"]).await?;
+    let (server, endpoint) = start(program, "memory:", &["--no-metrics"]).await?;
     let (_, cpu) = self::pairs(program, &server, &endpoint, &seconds).await?;
     results.add("ticketlock cpu us/pair, no metrics", cpu);
     server.end().await?;
@@ -44,19 +44,22 @@ pub async fn measure(program: &Path, span: Duration, results: &mut Results) -> a
 }
 
 /// Pairs a second of 64 workers, and the server's CPU time for each in microseconds.
-async fn pairs(program: &Path, server: &Server, endpoint: &str, seconds: &str) -> anyhow::Result<(f64, f64)> {
+pub async fn pairs(program: &Path, server: &Server, endpoint: &str, seconds: &str) -> anyhow::Result<(f64, f64)> {
     let before = server.cpu()?;
     let report = run(program, endpoint, seconds, &["pairs"]).await?;
     let used = server.cpu()?.saturating_sub(before);
-    // The warm-up's tenth is work, too.
-    let all = number(&report, "/phases/0/count")? * 1.1;
-    Ok((rate(&report, 0)?, used.as_secs_f64() * 1e6 / all))
+    Ok((rate(&report, 0)?, used.as_secs_f64() * 1e6 / all(&report)?))
+}
+
+/// Everything that a phase of pairs did: the warm-up's tenth is work, too.
+pub fn all(report: &Value) -> anyhow::Result<f64> {
+    Ok(number(report, "/phases/0/count")? * 1.1)
 }
 
 /// A server of its own for the memory that waiters take, above what it takes at rest: while all wait, and at most.
 async fn memory(program: &Path, results: &mut Results) -> anyhow::Result<()> {
     for (name, connections) in [("sessions", &["4"] as &[&str]), ("plain streams", &["50", "--plain"])] {
-        let (server, endpoint) = start(program, &[]).await?;
+        let (server, endpoint) = start(program, "memory:", &[]).await?;
         let said = |arguments: &[&str]| {
             let mut command = Command::new(program);
             command.args(arguments).env("TICKETLOCK_ENDPOINT", &endpoint);
@@ -95,12 +98,12 @@ async fn memory(program: &Path, results: &mut Results) -> anyhow::Result<()> {
 }
 
 /// A server on free ports, and its endpoint.
-pub async fn start(program: &Path, arguments: &[&str]) -> anyhow::Result<(Server, String)> {
+pub async fn start(program: &Path, store: &str, arguments: &[&str]) -> anyhow::Result<(Server, String)> {
     let mut command = Command::new(program);
     command.args([
         "serve",
         "--store",
-        "memory:",
+        store,
         "--listen",
         "127.0.0.1:0",
         "--http",
@@ -132,7 +135,8 @@ pub fn rate(report: &Value, phase: usize) -> anyhow::Result<f64> {
     number(report, &format!("/phases/{phase}/per_second"))
 }
 
-fn number(report: &Value, path: &str) -> anyhow::Result<f64> {
+/// A figure of a report.
+pub fn number(report: &Value, path: &str) -> anyhow::Result<f64> {
     let value = report.pointer(path).and_then(Value::as_f64);
     value.with_context(|| format!("no {path} in {report}"))
 }
