@@ -64,7 +64,11 @@ fn a_copy_becomes_a_store_again() {
     assert!(again.contains("a store is there already"), "{again}");
     let (old, new) = (inspected(&path("store")), inspected(&path("restored")));
     assert_eq!((count(&old, "holders"), count(&new, "holders")), (101, 100));
-    assert_ne!(old.get("store_id"), new.get("store_id"), "another history is another store");
+    assert_ne!(
+        old.get("store_id"),
+        new.get("store_id"),
+        "another history is another store"
+    );
 
     let server = Server::with(&format!("file:{}", text("restored")), "127.0.0.1:0");
     let held = said(server.run(&["unlock", "key 7", "--token", &before.get(7).expect("taken").to_string()]));

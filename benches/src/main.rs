@@ -32,7 +32,11 @@ struct Args {
     #[arg(long, env = "TICKETLOCK_SERVERS")]
     servers: Option<PathBuf>,
     /// What is measured.
-    #[arg(long, value_delimiter = ',', default_value = "echo,ticketlock,file,redis,mariadb,shards")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "echo,ticketlock,file,redis,mariadb,shards"
+    )]
     only: Vec<String>,
     /// How often everything is measured, alternating.
     #[arg(long, default_value = "3")]
