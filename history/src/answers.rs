@@ -34,7 +34,7 @@ fn reads_agree(key: &Key) -> Vec<Violation> {
     for read in &key.reads {
         for token in &read.tokens {
             let hold = by_token.binary_search_by_key(token, |hold| hold.token);
-            let mut released = hold.ok().and_then(|index| by_token.get(index)?.released());
+            let released = hold.ok().and_then(|index| by_token.get(index)?.released());
             if released.is_some_and(|released| released < read.sent) {
                 let text = format!("token {token} was given back, and is held again");
                 found.push(key.violation(Property::NothingLost, read.at, text));

@@ -61,6 +61,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Load a server, and show what it does.
     Bench(super::bench::Bench),
+    /// Load a server, and check that it keeps what it promises.
+    Verify(super::verify::Verify),
     /// Ask whether the server serves; exit status 0 if so.
     Health(Health),
     /// Print completions for a shell.

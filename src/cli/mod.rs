@@ -15,6 +15,7 @@ mod signals;
 mod store;
 mod terminal;
 mod token;
+mod verify;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Restore(restore) => store::restore(&restore),
         Command::Inspect(inspect) => store::inspect(&inspect),
         Command::Bench(bench) => block_on(bench::run(bench)),
+        Command::Verify(verify) => block_on(verify::run(verify)),
         Command::Health(health) => block_on(query::health(health)),
         Command::Completions { shell } => completions(shell),
     };

@@ -1,0 +1,195 @@
+//! A history while it is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ticketlock_client::Guard;
+use ticketlock_client::seams::Clock;
+use ticketlock_history::{Event, History, Mode, Unlocked, Violation, What};
+
+use crate::sync::{AtomicU64, Mutex, Ordering};
+
+/// Writes down what clients do and see, on one clock.
+pub struct Recorder {
+    clock: Arc<dyn Clock>,
+    began: Duration,
+    requests: AtomicU64,
+    events: Mutex<Vec<Event>>,
+}
+
+impl Recorder {
+    /// An empty history that begins now.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let began = clock.now();
+        Self {
+            clock,
+            began,
+            requests: AtomicU64::new(0),
+            events: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Since it began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.clock.now().saturating_sub(self.began)
+    }
+
+    /// A new logical request, about to be sent.
+    pub fn asking(self: &Arc<Self>, key: &Arc<str>, mode: Mode) -> Story {
+        let story = self.story(key);
+        story.add(What::Asked(mode));
+        story
+    }
+
+    /// What a read showed that was sent then.
+    pub fn saw(self: &Arc<Self>, key: &Arc<str>, sent: Duration, tokens: Vec<u64>) {
+        self.story(key).add(What::Saw { sent, tokens });
+    }
+
+    fn story(self: &Arc<Self>, key: &Arc<str>) -> Story {
+        Story {
+            recorder: Arc::clone(self),
+            key: Arc::clone(key),
+            request: self.requests.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+
+    /// How many events there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.events.lock().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Checks what was recorded so far and begins anew, so that a long run takes no more memory than a short one. Call it
+    /// while no request is under way. Each key's latest grants are kept, so that order is checked over the seam.
+    pub fn check(&self, complete: bool) -> Checked {
+        let mut events = self.events.lock();
+        let history = History {
+            events: std::mem::take(&mut *events),
+            complete,
+        };
+        *events = seam(&history.events);
+        drop(events);
+        let count = |wanted: fn(&What) -> bool| history.events.iter().filter(|event| wanted(&event.what)).count();
+        Checked {
+            events: history.events.len(),
+            grants: count(|what| matches!(what, What::Granted { .. })),
+            unknown: count(|what| matches!(what, What::Away)),
+            violations: history.violations(),
+        }
+    }
+
+    /// Everything recorded since the last check, in a form that two runs can be compared by.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        let events = self.events.lock();
+        let lines = events
+            .iter()
+            .map(|event| format!("{:?} {} {} {:?}\n", event.at, event.key, event.request, event.what));
+        lines.collect()
+    }
+}
+
+/// What a check looked at, and found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What clients did and saw.
+    pub events: usize,
+    /// Locks that were granted.
+    pub grants: usize,
+    /// Requests whose place in line or outcome is not known, because the server or the way to it was away.
+    pub unknown: usize,
+    /// Broken promises.
+    pub violations: Vec<Violation>,
+}
+
+impl Checked {
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.grants += other.grants;
+        self.unknown += other.unknown;
+        self.violations.extend(other.violations);
+    }
+}
+
+/// Of each key the story of its highest token, and of every hold that goes on.
+fn seam(events: &[Event]) -> Vec<Event> {
+    use std::collections::{BTreeMap, BTreeSet};
+    let mut highest: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let mut open: BTreeSet<(&str, u64)> = BTreeSet::new();
+    for event in events {
+        let id = (&*event.key, event.request);
+        match event.what {
+            What::Granted { token, .. } => {
+                let best = highest.entry(&event.key).or_default();
+                *best = (*best).max((token, event.request));
+                open.insert(id);
+            }
+            What::Unlocked(_) | What::Lost => drop(open.remove(&id)),
+            _ => {}
+        }
+    }
+    let kept = |event: &&Event| {
+        let last = highest
+            .get(&*event.key)
+            .is_some_and(|(_, request)| *request == event.request);
+        last || open.contains(&(&*event.key, event.request))
+    };
+    events.iter().filter(kept).cloned().collect()
+}
+
+/// One request's part of the history.
+#[derive(Clone)]
+pub struct Story {
+    recorder: Arc<Recorder>,
+    key: Arc<str>,
+    request: u64,
+}
+
+impl Story {
+    /// Something happened now.
+    pub fn add(&self, what: What) {
+        self.add_at(self.recorder.now(), what);
+    }
+
+    fn add_at(&self, at: Duration, what: What) {
+        self.recorder.events.lock().push(Event {
+            at,
+            key: Arc::clone(&self.key),
+            request: self.request,
+            what,
+        });
+    }
+
+    /// It was granted now.
+    pub fn granted(&self, guard: &Guard) {
+        let at = self.recorder.now();
+        let (token, until) = (guard.fencing_token(), at + guard.valid_for());
+        self.add_at(at, What::Granted { token, until });
+    }
+
+    /// Looks whether the guard counts as held, and until when.
+    pub fn looks(&self, guard: &Guard) -> bool {
+        // Before it is asked: what it says counts from a later instant, so this is never more than it says.
+        let at = self.recorder.now();
+        let left = guard.valid_for();
+        if !left.is_zero() {
+            self.add_at(at, What::Counts { until: at + left });
+        }
+        !left.is_zero()
+    }
+
+    /// Its unlock was answered.
+    pub fn unlocked(&self, answer: Unlocked) {
+        self.add(What::Unlocked(answer));
+    }
+}

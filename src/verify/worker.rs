@@ -1,0 +1,247 @@
+//! What clients do while they are looked at: everything that an application may do, drawn step by step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ticketlock_client::{Error, Guard, LockBuilder, OnDisconnect, Outcome, RefusedReason, UnlockResult, Unlocked};
+use ticketlock_history::{Mode, Unlocked as Answer, What};
+
+use super::{Link, Recorder, Story};
+use crate::service::IdSource;
+
+/// Part of the names of keys that are held for longer than a lease.
+const LONG: &str = "long";
+
+/// Keys, and times.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Keys begin with this.
+    pub prefix: String,
+    /// How many keys there are of each mode.
+    pub keys: u64,
+    /// Length of leases.
+    pub ttl: Duration,
+    /// The longest wait and the longest short hold.
+    pub while_busy: Duration,
+    /// For how long a request survives a lost connection.
+    pub grace: Duration,
+}
+
+/// One of those that want locks.
+pub struct Worker {
+    link: Arc<Link>,
+    recorder: Arc<Recorder>,
+    plan: Arc<Plan>,
+    draws: IdSource,
+}
+
+/// What a request wants.
+struct Want {
+    key: Arc<str>,
+    mode: Mode,
+}
+
+impl Worker {
+    /// Draws its steps from this seed.
+    #[must_use]
+    pub fn new(link: Arc<Link>, recorder: Arc<Recorder>, plan: Arc<Plan>, seed: u64) -> Self {
+        let draws = IdSource::seeded(seed);
+        Self {
+            link,
+            recorder,
+            plan,
+            draws,
+        }
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        self.draws.draw() % bound.max(1)
+    }
+
+    fn some(&self, longest: Duration) -> Duration {
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(self.below(micros))
+    }
+
+    fn want(&self) -> Want {
+        let number = self.below(self.plan.keys);
+        // Of 200: what is held so long that it has to be renewed has keys of its own, lest everybody waits for it.
+        let (name, mode) = match self.below(200) {
+            0 => (LONG, Mode::Exclusive),
+            1..=40 => ("shared", Mode::Shared),
+            41..=60 => ("shared", Mode::Exclusive),
+            61..=80 => {
+                let permits = 1 + u32::try_from(self.below(3)).unwrap_or_default();
+                ("permits", Mode::Permits { permits, capacity: 3 })
+            }
+            _ => ("one", Mode::Exclusive),
+        };
+        let key = format!("{}{name}/{number}", self.plan.prefix).into();
+        Want { key, mode }
+    }
+
+    /// One step: a lock and what becomes of it, or a read.
+    pub async fn step(&self) {
+        match self.below(20) {
+            0 => self.read().await,
+            1 | 2 => self.try_lock().await,
+            3 | 4 => self.lock_within().await,
+            5 | 6 => self.lock_and_go_away().await,
+            _ => self.lock().await,
+        }
+    }
+
+    fn asking(&self, want: &Want) -> LockBuilder {
+        let builder = self.link.client().lock(&*want.key).ttl(self.plan.ttl);
+        let builder = match want.mode {
+            Mode::Exclusive => builder,
+            Mode::Shared => builder.shared(),
+            Mode::Permits { permits, capacity } => builder.permits(permits, capacity),
+        };
+        let policy = match self.below(4) {
+            0 => OnDisconnect::Lease,
+            _ => OnDisconnect::Grace(self.plan.grace),
+        };
+        builder.on_disconnect(policy)
+    }
+
+    /// Waits for as long as it takes.
+    async fn lock(&self) {
+        let (want, before) = (self.want(), self.link.away());
+        let story = self.recorder.asking(&want.key, want.mode);
+        let told = story.clone();
+        let asked = self.asking(&want).on_queued(move |_| told.add(What::Queued)).await;
+        self.answered(&story, asked, before).await;
+    }
+
+    /// Waits for a bounded time.
+    async fn lock_within(&self) {
+        let (want, before) = (self.want(), self.link.away());
+        let longest = self.some(self.plan.while_busy);
+        let story = self.recorder.asking(&want.key, want.mode);
+        let told = story.clone();
+        let asking = self.asking(&want).wait(longest);
+        let asked = asking.on_queued(move |_| told.add(What::Queued)).await;
+        self.answered(&story, asked, before).await;
+    }
+
+    /// Gives up while it waits, by dropping what it awaits.
+    async fn lock_and_go_away(&self) {
+        let (want, before) = (self.want(), self.link.away());
+        let patience = self.some(self.plan.while_busy);
+        let story = self.recorder.asking(&want.key, want.mode);
+        let told = story.clone();
+        let asking = async { self.asking(&want).on_queued(move |_| told.add(What::Queued)).await };
+        let mut asking = std::pin::pin!(asking);
+        let asked = tokio::select! {
+            biased;
+            asked = &mut asking => asked,
+            () = tokio::time::sleep(patience) => {
+                self.link.tell(&story, before);
+                return story.add(What::Leaving);
+            }
+        };
+        self.answered(&story, asked, before).await;
+    }
+
+    async fn try_lock(&self) {
+        let (want, before) = (self.want(), self.link.away());
+        let story = self.recorder.asking(&want.key, want.mode);
+        let builder = self.link.client().try_lock(&*want.key).ttl(self.plan.ttl);
+        let builder = match want.mode {
+            Mode::Exclusive => builder,
+            Mode::Shared => builder.shared(),
+            Mode::Permits { permits, capacity } => builder.permits(permits, capacity),
+        };
+        let asked = builder.await;
+        self.answered(&story, asked, before).await;
+    }
+
+    async fn read(&self) {
+        let want = self.want();
+        let sent = self.recorder.now();
+        if let Ok(lock) = self.link.client().get(&want.key).await {
+            let tokens = lock.holders.iter().map(|holder| holder.fencing_token).collect();
+            self.recorder.saw(&want.key, sent, tokens);
+        }
+    }
+
+    async fn answered(&self, story: &Story, asked: Result<Guard, Error>, before: Duration) {
+        self.link.tell(story, before);
+        match asked {
+            Ok(guard) => {
+                story.granted(&guard);
+                self.hold(guard, story).await;
+            }
+            Err(error) => {
+                let refused = matches!(
+                    error,
+                    Error::NotAcquired {
+                        reason: RefusedReason::WaitTimeout | RefusedReason::WouldWait,
+                        ..
+                    }
+                );
+                // Of anything else nobody knows whether it waits, holds, or never arrived.
+                story.add(if refused { What::Refused } else { What::Away });
+                if !refused {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+    }
+
+    async fn hold(&self, guard: Guard, story: &Story) {
+        let long = match self.below(4) {
+            _ if guard.key().contains(LONG) => self.plan.ttl * 2,
+            0 => self.some(self.plan.while_busy),
+            _ => Duration::ZERO,
+        };
+        let end = self.recorder.now() + long;
+        let mut lost = std::pin::pin!(guard.lost());
+        loop {
+            let left = end.saturating_sub(self.recorder.now());
+            if left.is_zero() {
+                break;
+            }
+            let pause = left.min(self.some(self.plan.ttl / 4) + Duration::from_millis(1));
+            tokio::select! {
+                biased;
+                _ = &mut lost => {
+                    story.add(What::Lost);
+                    break;
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            story.looks(&guard);
+        }
+        story.looks(&guard);
+        let (key, token) = (guard.key().to_owned(), guard.fencing_token());
+        unlock(guard, story).await;
+        if self.below(10) == 0 {
+            self.unlock_again(&key, token, story).await;
+        }
+    }
+
+    /// A repeat that came late: it must find nothing to do.
+    async fn unlock_again(&self, key: &str, token: u64, story: &Story) {
+        story.add(What::Unlocking);
+        let answer = self.link.client().unlock_token(key, token, Outcome::default()).await;
+        match answer {
+            Ok(UnlockResult::Released { .. }) => story.unlocked(Answer::Released),
+            Ok(UnlockResult::AlreadyReleased { .. }) => story.unlocked(Answer::AlreadyReleased),
+            Ok(UnlockResult::NotFound) => story.unlocked(Answer::NotFound),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Gives a lock back.
+pub(super) async fn unlock(guard: Guard, story: &Story) {
+    story.add(What::Unlocking);
+    match guard.unlock(Outcome::default()).await {
+        Ok(Unlocked::Unlocked) => story.unlocked(Answer::Released),
+        Ok(Unlocked::AlreadyLost(_)) => story.unlocked(Answer::AlreadyReleased),
+        // Whether it was done is not known.
+        Err(_) => {}
+    }
+}
