@@ -11,7 +11,6 @@ pub mod service;
 pub mod store;
 pub mod sync;
 pub mod telemetry;
-pub mod verify;
 
 pub use config::ServerConfig;
 pub use service::Service;

@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 import subprocess
@@ -113,14 +112,14 @@ def running(command, **options):
 @contextlib.contextmanager
 def server(ticketlock):
     """A server on free ports; yields the environment that leads its clients to it."""
-    # Without the caller's own settings, which may name the caller's own server.
+    # The caller's own settings may name the caller's own server.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETLOCK_")}
     command = "serve --store memory: --listen 127.0.0.1:0 --http 127.0.0.1:0 --log error"
     with running([ticketlock, *command.split()], env=environment) as process:
-        listening = re.match("listening grpc=([^ ]+)", process.stdout.readline())
-        if listening is None:
+        address = process.stdout.readline().partition("grpc=")[2].split()
+        if not address:
             sys.exit(f"`{ticketlock} {command}` did not start; see above")
-        yield {**environment, "TICKETLOCK_ENDPOINT": f"http://{listening[1]}"}
+        yield {**environment, "TICKETLOCK_ENDPOINT": f"http://{address[0]}"}
 
 
 def play(start):

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use ticketlock::service::IdSource;
-use ticketlock::verify::{Checked, Link, Plan, Recorder, Worker};
 use ticketlock_client::Client;
-use ticketlock_client::seams::BootClock;
+use ticketlock_client::seams::{BootClock, OsRandom, Random as _};
+use ticketlock_verify::{Checked, Link, Plan, Recorder, Worker};
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::args::{Format, parse_positive};
 
@@ -69,10 +68,9 @@ pub struct Verify {
 
 /// Loads and checks.
 pub async fn run(args: Verify) -> anyhow::Result<ExitCode> {
-    let seed = args.seed.unwrap_or_else(|| IdSource::system().draw());
+    let seed = args.seed.unwrap_or_else(any);
     say(&format!("seed {seed}"));
     let recorder = Arc::new(Recorder::new(Arc::new(BootClock)));
-    let end = Instant::now() + args.duration;
     let links = connect(&args, &recorder).await?;
     let mut watching = JoinSet::new();
     for (number, link) in links.iter().enumerate() {
@@ -92,16 +90,15 @@ pub async fn run(args: Verify) -> anyhow::Result<ExitCode> {
     for (number, link) in (0..args.workers).zip(links.iter().cycle()) {
         let seed = seed.wrapping_add(u64::from(number));
         let worker = Worker::new(Arc::clone(link), Arc::clone(&recorder), Arc::clone(&plan), seed);
-        let gate = Arc::clone(&gate);
-        working.spawn(async move { work(&worker, &gate, every, end).await });
+        let (gate, recorder, end) = (Arc::clone(&gate), Arc::clone(&recorder), args.duration);
+        working.spawn(async move { work(&worker, &recorder, &gate, (every, end)).await });
     }
     let mut all = Checked::default();
     loop {
-        let next = Instant::now() + CHECKED_EVERY;
-        if next >= end {
+        if recorder.now() + CHECKED_EVERY >= args.duration {
             break;
         }
-        sleep_until(next).await;
+        sleep(CHECKED_EVERY).await;
         let _quiet = gate.write().await;
         all.add(told(recorder.check(true)));
     }
@@ -132,14 +129,20 @@ async fn connect(args: &Verify, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<
     Ok(links)
 }
 
-async fn work(worker: &Worker, gate: &RwLock<()>, every: Duration, end: Instant) {
+async fn work(worker: &Worker, recorder: &Recorder, gate: &RwLock<()>, (every, end): (Duration, Duration)) {
     let mut due = interval(every);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while Instant::now() < end {
+    while recorder.now() < end {
         due.tick().await;
         let _under_way = gate.read().await;
         worker.step().await;
     }
+}
+
+fn any() -> u64 {
+    let mut seed = [0; 8];
+    OsRandom.fill(&mut seed);
+    u64::from_le_bytes(seed)
 }
 
 /// At once, so that who broke something sees it beside what was done.

@@ -1,13 +1,14 @@
 //! When a client was away: a lock of its own that it holds all the time tells.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ticketlock_client::{Client, Error, Guard, GuardEvent};
 use ticketlock_history::{Mode, What};
 
-use super::{Recorder, Story};
-use crate::sync::{Mutex, Notify};
+use tokio::sync::Notify;
+
+use crate::{Recorder, Story};
 
 /// Shorter absences than this, in sum, cost nobody a place: the server waits for a head for a second.
 const UNNOTICED: Duration = Duration::from_millis(500);
@@ -45,10 +46,14 @@ impl Link {
         &self.client
     }
 
+    fn lock(&self) -> MutexGuard<'_, Away> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How long it was away until now.
     #[must_use]
     pub fn away(&self) -> Duration {
-        let away = self.away.lock();
+        let away = self.lock();
         let now = away.since.map(|since| self.recorder.now().saturating_sub(since));
         away.total + now.unwrap_or_default()
     }
@@ -105,7 +110,7 @@ impl Link {
                 event = events.next() => event,
             };
             let now = self.recorder.now();
-            let mut away = self.away.lock();
+            let mut away = self.lock();
             match event {
                 Some(GuardEvent::Suspended) => drop(away.since.get_or_insert(now)),
                 Some(GuardEvent::Lost(_)) | None => {
@@ -129,6 +134,6 @@ impl Link {
 
     async fn give_back(&self, guard: Guard, story: &Story) {
         story.looks(&guard);
-        super::worker::unlock(guard, story).await;
+        crate::worker::unlock(guard, story).await;
     }
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use ticketlock_client::{Error, Guard, LockBuilder, OnDisconnect, Outcome, RefusedReason, UnlockResult, Unlocked};
 use ticketlock_history::{Mode, Unlocked as Answer, What};
 
-use super::{Link, Recorder, Story};
-use crate::service::IdSource;
+use crate::{Link, Random, Recorder, Story};
 
 /// Part of the names of keys that are held for longer than a lease.
 const LONG: &str = "long";
@@ -32,7 +31,7 @@ pub struct Worker {
     link: Arc<Link>,
     recorder: Arc<Recorder>,
     plan: Arc<Plan>,
-    draws: IdSource,
+    draws: Random,
 }
 
 /// What a request wants.
@@ -45,7 +44,7 @@ impl Worker {
     /// Draws its steps from this seed.
     #[must_use]
     pub fn new(link: Arc<Link>, recorder: Arc<Recorder>, plan: Arc<Plan>, seed: u64) -> Self {
-        let draws = IdSource::seeded(seed);
+        let draws = Random::new(seed);
         Self {
             link,
             recorder,
@@ -54,24 +53,15 @@ impl Worker {
         }
     }
 
-    fn below(&self, bound: u64) -> u64 {
-        self.draws.draw() % bound.max(1)
-    }
-
-    fn some(&self, longest: Duration) -> Duration {
-        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros(self.below(micros))
-    }
-
     fn want(&self) -> Want {
-        let number = self.below(self.plan.keys);
+        let number = self.draws.below(self.plan.keys);
         // Of 200: what is held so long that it has to be renewed has keys of its own, lest everybody waits for it.
-        let (name, mode) = match self.below(200) {
+        let (name, mode) = match self.draws.below(200) {
             0 => (LONG, Mode::Exclusive),
             1..=40 => ("shared", Mode::Shared),
             41..=60 => ("shared", Mode::Exclusive),
             61..=80 => {
-                let permits = 1 + u32::try_from(self.below(3)).unwrap_or_default();
+                let permits = 1 + u32::try_from(self.draws.below(3)).unwrap_or_default();
                 ("permits", Mode::Permits { permits, capacity: 3 })
             }
             _ => ("one", Mode::Exclusive),
@@ -82,7 +72,7 @@ impl Worker {
 
     /// One step: a lock and what becomes of it, or a read.
     pub async fn step(&self) {
-        match self.below(20) {
+        match self.draws.below(20) {
             0 => self.read().await,
             1 | 2 => self.try_lock().await,
             3 | 4 => self.lock_within().await,
@@ -98,7 +88,7 @@ impl Worker {
             Mode::Shared => builder.shared(),
             Mode::Permits { permits, capacity } => builder.permits(permits, capacity),
         };
-        let policy = match self.below(4) {
+        let policy = match self.draws.below(4) {
             0 => OnDisconnect::Lease,
             _ => OnDisconnect::Grace(self.plan.grace),
         };
@@ -117,7 +107,7 @@ impl Worker {
     /// Waits for a bounded time.
     async fn lock_within(&self) {
         let (want, before) = (self.want(), self.link.away());
-        let longest = self.some(self.plan.while_busy);
+        let longest = self.draws.shorter(self.plan.while_busy);
         let story = self.recorder.asking(&want.key, want.mode);
         let told = story.clone();
         let asking = self.asking(&want).wait(longest);
@@ -128,7 +118,7 @@ impl Worker {
     /// Gives up while it waits, by dropping what it awaits.
     async fn lock_and_go_away(&self) {
         let (want, before) = (self.want(), self.link.away());
-        let patience = self.some(self.plan.while_busy);
+        let patience = self.draws.shorter(self.plan.while_busy);
         let story = self.recorder.asking(&want.key, want.mode);
         let told = story.clone();
         let asking = async { self.asking(&want).on_queued(move |_| told.add(What::Queued)).await };
@@ -191,9 +181,9 @@ impl Worker {
     }
 
     async fn hold(&self, guard: Guard, story: &Story) {
-        let long = match self.below(4) {
+        let long = match self.draws.below(4) {
             _ if guard.key().contains(LONG) => self.plan.ttl * 2,
-            0 => self.some(self.plan.while_busy),
+            0 => self.draws.shorter(self.plan.while_busy),
             _ => Duration::ZERO,
         };
         let end = self.recorder.now() + long;
@@ -203,7 +193,7 @@ impl Worker {
             if left.is_zero() {
                 break;
             }
-            let pause = left.min(self.some(self.plan.ttl / 4) + Duration::from_millis(1));
+            let pause = left.min(self.draws.shorter(self.plan.ttl / 4) + Duration::from_millis(1));
             tokio::select! {
                 biased;
                 _ = &mut lost => {
@@ -217,7 +207,7 @@ impl Worker {
         story.looks(&guard);
         let (key, token) = (guard.key().to_owned(), guard.fencing_token());
         unlock(guard, story).await;
-        if self.below(10) == 0 {
+        if self.draws.below(10) == 0 {
             self.unlock_again(&key, token, story).await;
         }
     }
@@ -236,7 +226,7 @@ impl Worker {
 }
 
 /// Gives a lock back.
-pub(super) async fn unlock(guard: Guard, story: &Story) {
+pub(crate) async fn unlock(guard: Guard, story: &Story) {
     story.add(What::Unlocking);
     match guard.unlock(Outcome::default()).await {
         Ok(Unlocked::Unlocked) => story.unlocked(Answer::Released),

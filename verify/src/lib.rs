@@ -5,9 +5,11 @@
 //! defects. Nothing here reads a clock or draws a number of its own: both are given.
 
 mod link;
+mod random;
 mod recorder;
 mod worker;
 
 pub use link::Link;
+pub use random::Random;
 pub use recorder::{Checked, Recorder, Story};
 pub use worker::{Plan, Worker};

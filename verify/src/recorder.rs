@@ -1,13 +1,12 @@
 //! A history while it is made.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ticketlock_client::Guard;
 use ticketlock_client::seams::Clock;
 use ticketlock_history::{Event, History, Mode, Unlocked, Violation, What};
-
-use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Writes down what clients do and see, on one clock.
 pub struct Recorder {
@@ -56,22 +55,14 @@ impl Recorder {
         }
     }
 
-    /// How many events there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.events.lock().len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn events(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks what was recorded so far and begins anew, so that a long run takes no more memory than a short one. Call it
     /// while no request is under way. Each key's latest grants are kept, so that order is checked over the seam.
     pub fn check(&self, complete: bool) -> Checked {
-        let mut events = self.events.lock();
+        let mut events = self.events();
         let history = History {
             events: std::mem::take(&mut *events),
             complete,
@@ -90,7 +81,7 @@ impl Recorder {
     /// Everything recorded since the last check, in a form that two runs can be compared by.
     #[must_use]
     pub fn trace(&self) -> String {
-        let events = self.events.lock();
+        let events = self.events();
         let lines = events
             .iter()
             .map(|event| format!("{:?} {} {} {:?}\n", event.at, event.key, event.request, event.what));
@@ -162,7 +153,7 @@ impl Story {
     }
 
     fn add_at(&self, at: Duration, what: What) {
-        self.recorder.events.lock().push(Event {
+        self.recorder.events().push(Event {
             at,
             key: Arc::clone(&self.key),
             request: self.request,

@@ -1,0 +1,5 @@
+//! [`ticketlock_fuzz::requests`] under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ticketlock_fuzz::requests(bytes));
