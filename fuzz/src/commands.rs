@@ -1,34 +1,33 @@
 //! Bytes as steps of one shard: what clients, streams, operators, time and the process may do.
 //!
-//! Two bytes choose the bounds, small so that every one is met. Each step is a code, then a few bytes of its own; what is
-//! missing at the end reads as 0. Values are made valid on the way in, as a server does: the machine relies on it. Where
-//! a byte says more than one thing, the lowest bits come first. A span is a little-endian word: its highest two bits
-//! choose the unit.
+//! Two bytes choose the bounds, small so that every one is met. Each step is a code, then a few bytes of its own, which
+//! [`input`] reads.
+
+mod input;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ticketlock::config::Limits;
 use ticketlock_core::command::{Command, LockRequest, Renew, Reply, Unlock};
 use ticketlock_core::output::Event;
 use ticketlock_core::shard::Reattach;
 use ticketlock_core::types::{
-    DetachCause, EventOptions, Mode, OnDisconnect, Outcome, OutcomeStatus, SameOwner, Stream, StreamId, StreamKind, Terms,
+    DetachCause, EventOptions, OnDisconnect, Outcome, OutcomeStatus, Stream, StreamId, StreamKind, Terms,
 };
 use ticketlock_core::{Config, Output};
 
-use crate::world::{Grant, Push, World, request, request_id};
+use crate::world::{Grant, Push, World};
+use input::{Input, bit, bits, id, key, owner};
 
 /// Bound: a longer input finds nothing that a shorter one does not, and takes longer.
 const STEPS_MAX: usize = 64;
 
 /// Does all steps, then lets everything end.
 pub(crate) fn run(bytes: &[u8]) {
-    let mut input = Input(bytes.iter());
+    let mut input = Input::new(bytes);
     let (first, second) = (input.byte(), input.byte());
     let mut driver = Driver {
-        limits: Limits::default(),
         world: World::new(Config {
             batch_max: 1 + usize::from(first % 5),
             claims_max: 1 + u32::from(first / 5 % 4),
@@ -39,48 +38,22 @@ pub(crate) fn run(bytes: &[u8]) {
         live: BTreeMap::new(),
     };
     for _ in 0..STEPS_MAX {
-        let Some(code) = input.0.next() else { break };
-        driver.step(*code, &mut input);
+        let Some(code) = input.next() else { break };
+        driver.step(code, &mut input);
     }
     for key in driver.world.shard.list("", None, 10, 10, driver.world.now) {
-        let kept = driver.world.records.outcomes.iter().any(|outcome| outcome.key == key.key);
+        let kept = driver
+            .world
+            .records
+            .outcomes
+            .iter()
+            .any(|outcome| outcome.key == key.key);
         assert_eq!(key.pending_outcome.is_some(), kept, "an outcome and its record");
     }
     driver.world.drain();
 }
 
-/// What is left of the bytes.
-struct Input<'a>(std::slice::Iter<'a, u8>);
-
-impl Input<'_> {
-    fn byte(&mut self) -> u8 {
-        self.0.next().copied().unwrap_or_default()
-    }
-
-    /// From nanoseconds to more than any limit.
-    fn span(&mut self) -> Duration {
-        let word = u16::from_le_bytes([self.byte(), self.byte()]);
-        let unit = match word >> 14 {
-            0 => Duration::from_nanos(1),
-            1 => Duration::from_millis(1),
-            2 => Duration::from_millis(100),
-            _ => Duration::from_secs(6),
-        };
-        unit * u32::from(word & 0x3fff)
-    }
-}
-
-/// Bits of a byte, from `at` on.
-fn bits(byte: u8, at: u8, count: u8) -> u8 {
-    (byte >> at) & ((1 << count) - 1)
-}
-
-fn bit(byte: u8, at: u8) -> bool {
-    bits(byte, at, 1) == 1
-}
-
 struct Driver {
-    limits: Limits,
     world: World,
     /// Streams that have not got their last event, as they were attached.
     live: BTreeMap<u64, (Stream, Arc<Terms>, EventOptions)>,
@@ -90,12 +63,14 @@ impl Driver {
     fn step(&mut self, code: u8, input: &mut Input<'_>) {
         let command = match code % 16 {
             0..=4 => self.lock(input),
-            5 => self.try_lock(input),
+            5 => Self::try_lock(input),
             6 | 7 => self.unlock(input),
             8 => Command::Renew(self.renew(input)),
             9 => Command::Refresh(self.renew(input)),
             10 | 11 => {
-                let Some(detach) = self.detach(input.byte()) else { return };
+                let Some(detach) = self.detach(input.byte()) else {
+                    return;
+                };
                 detach
             }
             12 => self.force(input.byte()),
@@ -111,7 +86,9 @@ impl Driver {
 
     fn apply(&mut self, command: Command) {
         let asked = match &command {
-            Command::Lock(request) => request.stream.map(|it| (it, Arc::clone(&request.terms), request.events)),
+            Command::Lock(request) => request
+                .stream
+                .map(|it| (it, Arc::clone(&request.terms), request.events)),
             _ => None,
         };
         let (reply, pushes) = self.world.apply(command);
@@ -166,61 +143,28 @@ impl Driver {
 
     fn lock(&mut self, input: &mut Input<'_>) -> Command {
         let who = input.byte();
-        let kind = if bit(who, 6) { StreamKind::Session } else { StreamKind::Plain };
+        let kind = if bit(who, 6) {
+            StreamKind::Session
+        } else {
+            StreamKind::Plain
+        };
         let stream = Some(self.world.stream(kind));
         Command::Lock(Box::new(LockRequest {
             stream,
-            ..self.ask(who, input)
+            ..input.ask(who)
         }))
     }
 
     /// As on the wire: a try knows LEASE only, and has no stream.
-    fn try_lock(&self, input: &mut Input<'_>) -> Command {
-        let mut request = self.ask(input.byte(), input);
+    fn try_lock(input: &mut Input<'_>) -> Command {
+        let who = input.byte();
+        let mut request = input.ask(who);
         let terms = Arc::make_mut(&mut request.terms);
         terms.on_disconnect = OnDisconnect::Lease;
         terms.wait_timeout = Some(Duration::ZERO);
         request.attach_number = 0;
         request.attach_only = false;
         Command::TryLock(Box::new(request))
-    }
-
-    fn ask(&self, who: u8, input: &mut Input<'_>) -> LockRequest {
-        let (how, what, limits) = (input.byte(), input.byte(), &self.limits);
-        let lease = |span: Duration| span.clamp(limits.ttl_min, limits.ttl_max);
-        let ttl = lease(input.span());
-        let on_disconnect = match bits(what, 0, 2) {
-            1 => OnDisconnect::Grace(input.span().min(limits.grace_max)),
-            2 => OnDisconnect::Lease,
-            _ => OnDisconnect::Release,
-        };
-        let mut optional = |at: u8| bit(what, at).then(|| input.span());
-        let terms = Terms {
-            request_id: id(bits(who, 3, 3)),
-            mode: mode(how),
-            wait_timeout: optional(4),
-            on_disconnect,
-            same_owner: match bits(how, 5, 2) {
-                1 => SameOwner::Reenter,
-                2 => SameOwner::Refuse,
-                _ => SameOwner::Wait,
-            },
-            lock_delay: optional(5).unwrap_or_default().min(limits.lock_delay_max),
-            max_hold: optional(6).map(lease),
-            ..Terms::exclusive(key(bit(who, 0)), owner(bits(who, 1, 2)))
-        };
-        let events = EventOptions {
-            queue_updates: bit(what, 7),
-            contended: bit(what, 7),
-            expiring: bit(what, 7),
-        };
-        LockRequest {
-            attach_number: bits(what, 2, 2).into(),
-            attach_only: bit(who, 7),
-            ttl,
-            events,
-            ..request(terms)
-        }
     }
 
     /// One of the latest grants, or one that never was.
@@ -257,12 +201,11 @@ impl Driver {
     fn renew(&self, input: &mut Input<'_>) -> Renew {
         let which = input.byte();
         let grant = self.grant(bits(which, 0, 3));
-        let lease = |span: Duration| span.clamp(self.limits.ttl_min, self.limits.ttl_max);
         Renew {
             key: grant.key,
             owner: if bit(which, 4) { "w".into() } else { grant.owner },
             token: grant.token,
-            ttl: bit(which, 3).then(|| lease(input.span())),
+            ttl: bit(which, 3).then(|| input.lease()),
         }
     }
 
@@ -271,9 +214,18 @@ impl Driver {
         let (&stream, _) = self.world.streams.iter().nth(nth)?;
         let (key, ticket) = self.world.streams.remove(&stream)?;
         self.live.remove(&stream);
-        let cause = if bit(which, 7) { DetachCause::Silent } else { DetachCause::Ended };
+        let cause = if bit(which, 7) {
+            DetachCause::Silent
+        } else {
+            DetachCause::Ended
+        };
         let stream = StreamId(stream);
-        Some(Command::Detach { key, ticket, stream, cause })
+        Some(Command::Detach {
+            key,
+            ticket,
+            stream,
+            cause,
+        })
     }
 
     fn force(&self, which: u8) -> Command {
@@ -284,34 +236,5 @@ impl Driver {
             by: "operator".into(),
             message: "fuzz".into(),
         }
-    }
-}
-
-fn key(second: bool) -> &'static str {
-    if second { "b" } else { "a" }
-}
-
-fn owner(number: u8) -> &'static str {
-    match number {
-        1 => "y",
-        2 => "z",
-        _ => "x",
-    }
-}
-
-/// Five names that are used again and again, or none.
-fn id(number: u8) -> Option<ticketlock_core::types::RequestId> {
-    (number < 5).then(|| request_id(number))
-}
-
-fn mode(how: u8) -> Mode {
-    let capacity = if bit(how, 4) { 4 } else { 3 };
-    match bits(how, 0, 2) {
-        1 => Mode::Shared,
-        2 => Mode::Permits {
-            permits: (1 + u32::from(bits(how, 2, 2))).min(capacity),
-            capacity,
-        },
-        _ => Mode::Exclusive,
     }
 }

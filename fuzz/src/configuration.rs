@@ -27,7 +27,10 @@ fn names(text: &str, limits: &Limits) {
         ("prefix", convert::prefix(text, limits), text.len() <= key_max),
     ] {
         assert_eq!(taken.is_ok(), clean && fits, "{name} {text:?}");
-        assert!(taken.is_ok_and(|it| *it == *text) || !(clean && fits), "{name} {text:?}: another one");
+        assert!(
+            taken.is_ok_and(|it| *it == *text) || !(clean && fits),
+            "{name} {text:?}: another one"
+        );
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn run(bytes: &[u8]) {
 }
 
 /// Hands on what can be decoded; encoded, it is the same again.
-fn decoded<M: Message + Default + PartialEq>(bytes: &[u8], take: impl FnOnce(M)) {
+fn decoded<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8], take: impl FnOnce(M)) {
     let Ok(message) = M::decode(bytes) else { return };
     let again = M::decode(message.encode_to_vec().as_slice());
     assert_eq!(again.as_ref(), Ok(&message), "encoded, it is another message");
@@ -94,7 +94,10 @@ impl Edge {
     fn apply_unlock(&mut self, unlock: Option<Unlock>) {
         let Some(unlock) = unlock else { return };
         self.check_name("key", &unlock.key, self.limits.key_bytes_max);
-        assert!(unlock.token.is_some() || unlock.request_id.is_some(), "it names nothing");
+        assert!(
+            unlock.token.is_some() || unlock.request_id.is_some(),
+            "it names nothing"
+        );
         assert!(unlock.token.is_none_or(is_token), "no token: {:?}", unlock.token);
         assert!(unlock.outcome.note.len() <= self.limits.note_bytes_max, "a long note");
         self.apply(Command::Unlock(unlock));
@@ -134,7 +137,10 @@ impl Edge {
 
     fn page(&self, field: &'static str, value: u32) {
         let size = accepted(convert::page(field, value, self.limits.page_default, &self.limits));
-        assert!(size.is_none_or(|size| (1..=self.limits.page_max).contains(&size)), "{field}");
+        assert!(
+            size.is_none_or(|size| (1..=self.limits.page_max).contains(&size)),
+            "{field}"
+        );
     }
 
     fn prefix(&self, prefix: &str) {
@@ -194,11 +200,19 @@ impl Edge {
         let lease = limits.ttl_min..=limits.ttl_max;
         check_span("ttl", Some(request.ttl), lease.clone());
         check_span("max_hold", terms.max_hold, lease);
-        check_span("lock_delay", Some(terms.lock_delay), Duration::ZERO..=limits.lock_delay_max);
+        check_span(
+            "lock_delay",
+            Some(terms.lock_delay),
+            Duration::ZERO..=limits.lock_delay_max,
+        );
         if let OnDisconnect::Grace(grace) = terms.on_disconnect {
             check_span("grace", Some(grace), Duration::ZERO..=limits.grace_max);
         }
-        let bytes: usize = terms.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes: usize = terms
+            .metadata
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         assert!(bytes <= limits.metadata_bytes_max, "{bytes} bytes of metadata");
         let names = terms.metadata.iter().map(|(name, _)| name);
         assert!(names.is_sorted(), "a hash map's order can be seen");

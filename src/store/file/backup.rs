@@ -7,7 +7,8 @@ use std::path::Path;
 use ticketlock_core::types::Number;
 
 use super::database::{Data, Snapshot};
-use super::{About, Claim, DATA, DATA_NEW, OpenError, claim, damaged, io_error, load, refused};
+use super::disk::{Disk as _, Folder};
+use super::{About, DATA, DATA_NEW, OpenError, damaged, io_error, load, refused, shown};
 
 /// Where a copy is written before it is read.
 const COPY: &str = "backup.new";
@@ -25,49 +26,48 @@ pub(super) fn copy(snapshot: &Snapshot, dir: &Path) -> io::Result<File> {
 /// Makes a store of a backup in a directory that has none. It gets this identity, since its history is another one from
 /// here on, and its counters go on above unix seconds x 2^20: tokens that were given after the backup do not come again.
 pub fn restore(backup: &Path, dir: &Path, store_id: [u8; 16], unix_seconds: u64) -> Result<About, OpenError> {
-    let _claim = claim(dir)?;
-    let path = dir.join(DATA);
-    if path.try_exists().map_err(|error| io_error(dir, error))? {
+    let folder = Folder::claim(dir)?;
+    let failed = |error| io_error(&shown(dir), error);
+    if folder.exists(DATA).map_err(failed)? {
         let error = io::Error::new(
             io::ErrorKind::AlreadyExists,
             "a store is there already; nothing was changed",
         );
-        return Err(io_error(dir, error));
+        return Err(failed(error));
     }
-    let new = dir.join(DATA_NEW);
-    std::fs::copy(backup, &new).map_err(|error| io_error(backup, error))?;
+    std::fs::copy(backup, dir.join(DATA_NEW)).map_err(|error| io_error(&shown(backup), error))?;
     let restored = (|| {
-        let mut data = Data::open(&new).map_err(|failure| refused(backup, &failure))?;
+        let backup = &shown(backup);
+        let mut data = Data::open(&folder, DATA_NEW).map_err(|failure| refused(backup, &failure))?;
         let renewed = data.renew(store_id, unix_seconds << 20);
         renewed.map_err(|failure| damaged(backup, failure.to_string()))?;
         Ok(data.about())
     })();
     if restored.is_err() {
-        remove(&new).map_err(|error| io_error(dir, error))?;
+        folder.remove(DATA_NEW).map_err(failed)?;
         return restored;
     }
-    let named = std::fs::rename(&new, &path).and_then(|()| File::open(dir)?.sync_all());
-    named.map_err(|error| io_error(dir, error))?;
+    folder.rename(DATA_NEW, DATA).map_err(failed)?;
     restored
 }
 
 /// A store that nobody serves, to be looked at.
 pub struct Offline {
     data: Data,
-    _claim: Claim,
+    _folder: Folder,
 }
 
 impl Offline {
     /// Opens and checks it, as a server would.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        if !dir.join(DATA).try_exists().map_err(|error| io_error(dir, error))? {
-            let error = io::Error::new(io::ErrorKind::NotFound, "there is no store");
-            return Err(io_error(dir, error));
+        let failed = |error| io_error(&shown(dir), error);
+        if !dir.join(DATA).try_exists().map_err(failed)? {
+            return Err(failed(io::Error::new(io::ErrorKind::NotFound, "there is no store")));
         }
-        let claim = claim(dir)?;
-        let missing = |_: &Path| Err(super::Failure::Damaged("it is missing".to_owned()));
-        let (data, _) = load(dir, missing)?;
-        Ok(Self { data, _claim: claim })
+        let folder = Folder::claim(dir)?;
+        let missing = |_: &str| Err(super::Failure::Damaged("it is missing".to_owned()));
+        let data = load(&folder, missing)?;
+        Ok(Self { data, _folder: folder })
     }
 
     /// What it says of itself.

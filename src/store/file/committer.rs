@@ -5,17 +5,16 @@
 //! A failed write or sync is never retried: the store has failed, nothing is acknowledged any more, and the process is
 //! to end. Only a full disk is different: see [`Committer::make_room`].
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ticketlock_core::record::Change;
 
-use super::ballast::Ballast;
 use super::database::{Batch, Data, Failure, Snapshot};
-use super::progress::Progress;
+use super::disk::Disk;
+use super::{DATA, progress};
 use crate::store::{StoreError, Taken};
-use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, oneshot, watch};
+use crate::sync::{AtomicBool, Condvar, Mutex, Notify, Ordering, oneshot, watch};
 
 /// How often a full disk is looked at for space.
 const LOOK_FOR_SPACE: Duration = Duration::from_millis(500);
@@ -41,8 +40,9 @@ pub(super) enum Job {
 /// What the store and its committer share.
 pub(super) struct Desk {
     inner: Mutex<Inner>,
-    /// Rings when there is a job, or nothing more will come.
+    /// Ring when there is a job, or nothing more will come: for a thread, and for a task of a simulation.
     bell: Condvar,
+    task_bell: Notify,
     /// Why the store has failed, once it has.
     pub(super) failure: watch::Sender<Option<String>>,
     /// The disk is full.
@@ -60,6 +60,7 @@ impl Desk {
         Arc::new(Self {
             inner: Mutex::new(Inner::default()),
             bell: Condvar::new(),
+            task_bell: Notify::new(),
             failure: watch::Sender::new(None),
             full: AtomicBool::new(false),
         })
@@ -74,14 +75,42 @@ impl Desk {
         inner.jobs.push(job);
         // It looks for itself unless it waits.
         if inner.jobs.len() == 1 {
-            self.bell.notify_one();
+            self.ring();
         }
+    }
+
+    fn ring(&self) {
+        self.bell.notify_one();
+        self.task_bell.notify_one();
     }
 
     /// Nothing more will be asked.
     pub(super) fn close(&self) {
         self.inner.lock().closed = true;
-        self.bell.notify_one();
+        self.ring();
+    }
+
+    /// The same in a task.
+    async fn take_in_task(&self, at_most: Option<Duration>) -> Option<Vec<Job>> {
+        loop {
+            {
+                let mut inner = self.inner.lock();
+                if !inner.jobs.is_empty() {
+                    return Some(std::mem::take(&mut inner.jobs));
+                }
+                if inner.closed {
+                    return None;
+                }
+            }
+            match at_most {
+                Some(at_most) => {
+                    if tokio::time::timeout(at_most, self.task_bell.notified()).await.is_err() {
+                        return Some(Vec::new());
+                    }
+                }
+                None => self.task_bell.notified().await,
+            }
+        }
     }
 
     /// All that waits, or `None` at the end. Waits at most this long.
@@ -107,11 +136,9 @@ impl Desk {
 /// Writes.
 pub(super) struct Committer {
     pub(super) desk: Arc<Desk>,
-    pub(super) path: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
     /// `None` while it is opened anew.
     pub(super) data: Option<Data>,
-    pub(super) progress: Progress,
-    pub(super) ballast: Ballast,
     /// By shard: who may write.
     pub(super) epochs: Vec<u64>,
 }
@@ -135,24 +162,41 @@ impl Answer {
 impl Committer {
     /// Works until the store is dropped or has failed.
     pub(super) fn run(mut self) {
-        loop {
-            let full = self.desk.full.load(Ordering::SeqCst);
-            let Some(jobs) = self.desk.take(full.then_some(LOOK_FOR_SPACE)) else {
-                return;
-            };
-            if full && self.ballast.fill().is_ok() {
-                tracing::info!("there is space on the disk again: tickets are taken");
-                self.desk.full.store(false, Ordering::SeqCst);
-            }
-            if !jobs.is_empty()
-                && let Err(failure) = self.work(jobs)
-            {
-                let text = format!("the data file failed: {failure}; nothing is acknowledged any more");
-                self.desk.close();
-                self.desk.failure.send_replace(Some(text));
+        while let Some(jobs) = self.desk.take(self.looks_for_space())
+            && self.turn(jobs)
+        {}
+    }
+
+    /// The same in a task: each commit after a pause, as long as a disk takes for one.
+    pub(super) async fn run_in_task(mut self, pause: impl Fn() -> Duration) {
+        while let Some(mut jobs) = self.desk.take_in_task(self.looks_for_space()).await {
+            tokio::time::sleep(pause()).await;
+            // What came meanwhile goes along.
+            jobs.append(&mut self.desk.inner.lock().jobs);
+            if !self.turn(jobs) {
                 return;
             }
         }
+    }
+
+    fn looks_for_space(&self) -> Option<Duration> {
+        self.desk.full.load(Ordering::SeqCst).then_some(LOOK_FOR_SPACE)
+    }
+
+    /// One commit for all that was asked. False: the store has failed.
+    fn turn(&mut self, jobs: Vec<Job>) -> bool {
+        if self.desk.full.load(Ordering::SeqCst) && self.disk.reserve().is_ok() {
+            tracing::info!("there is space on the disk again: tickets are taken");
+            self.desk.full.store(false, Ordering::SeqCst);
+        }
+        if jobs.is_empty() {
+            return true;
+        }
+        let Err(failure) = self.work(jobs) else { return true };
+        let text = format!("the data file failed: {failure}; nothing is acknowledged any more");
+        self.desk.close();
+        self.desk.failure.send_replace(Some(text));
+        false
     }
 
     /// One commit for all. `Err`: the store has failed.
@@ -197,7 +241,9 @@ impl Committer {
         }
         let committed = data.commit(&batch).and_then(|()| {
             let number = data.about().commits;
-            self.progress.write(number).map_err(|error| Failure::Redb(error.into()))
+            self.disk
+                .note(&progress::encode(number))
+                .map_err(|error| Failure::Redb(error.into()))
         });
         match committed {
             Ok(()) => {}
@@ -230,8 +276,8 @@ impl Committer {
             tracing::error!(%failure, "the disk is full: no new tickets are taken until there is space");
         }
         self.data = None;
-        self.ballast.release().map_err(|error| Failure::Redb(error.into()))?;
-        let data = Data::open(&self.path)?;
+        self.disk.release().map_err(|error| Failure::Redb(error.into()))?;
+        let data = Data::open(&*self.disk, DATA)?;
         for (shard, epoch) in (0..).zip(&mut self.epochs) {
             *epoch = (*epoch).max(data.read(shard)?.epoch);
         }

@@ -16,13 +16,12 @@ use ticketlock_core::record::{Change, Records};
 use ticketlock_core::sharding::ShardCount;
 use ticketlock_core::types::Number;
 
+use super::disk::Disk;
 use super::format;
 use crate::store::Taken;
 
 /// What this version writes, and the only one that it reads.
 pub(super) const FORMAT: u64 = 1;
-/// Pages that are kept in memory.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// `format`, `shards`, `commit`: the number of the last commit.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -94,8 +93,14 @@ pub(super) struct Data {
 
 impl Data {
     /// A new data file with its first commit. `base` is where every shard's counter begins.
-    pub(super) fn create(path: &Path, store_id: [u8; 16], shards: ShardCount, base: Number) -> Result<Self, Failure> {
-        let database = redb(Builder::new().set_cache_size(CACHE_BYTES).create(path))?;
+    pub(super) fn create(
+        disk: &dyn Disk,
+        file: &str,
+        store_id: [u8; 16],
+        shards: ShardCount,
+        base: Number,
+    ) -> Result<Self, Failure> {
+        let database = redb(disk.data(file, true))?;
         let about = About {
             store_id,
             shards,
@@ -132,13 +137,13 @@ impl Data {
 
     /// Opens a data file and checks all of it, page by page. redb is not known to panic on damage; if it does, that is
     /// damage too.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        catch_unwind(AssertUnwindSafe(|| Self::open_checked(path)))
+    pub(super) fn open(disk: &dyn Disk, file: &str) -> Result<Self, Failure> {
+        catch_unwind(AssertUnwindSafe(|| Self::open_checked(disk, file)))
             .unwrap_or_else(|_| Err(Failure::Damaged("its pages contradict each other".to_owned())))
     }
 
-    fn open_checked(path: &Path) -> Result<Self, Failure> {
-        let mut database = redb(Builder::new().set_cache_size(CACHE_BYTES).open(path))?;
+    fn open_checked(disk: &dyn Disk, file: &str) -> Result<Self, Failure> {
+        let mut database = redb(disk.data(file, false))?;
         // False: a commit that was cut short was undone, as after any crash. Its number will tell whether it counts.
         redb(database.check_integrity())?;
         let about = read_about(&database)?;

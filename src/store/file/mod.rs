@@ -4,32 +4,32 @@
 //! `ballast`, space for when the disk is full; `lock`, held by the one process that may write, which says who that is.
 
 mod backup;
-mod ballast;
 mod committer;
 mod database;
+mod disk;
 mod format;
 mod progress;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use ticketlock_core::record::Change;
 use ticketlock_core::sharding::ShardCount;
 
 use super::{BoxFuture, Commit, CommitLimits, Store, StoreError, Taken};
 use crate::sync::{Ordering, oneshot};
-use ballast::Ballast;
 use committer::{Committer, Desk, Job};
 use database::{Data, Failure};
-use progress::{Progress, Said};
+use disk::Folder;
+use progress::Said;
 
 pub use backup::{Offline, restore};
 pub use database::About;
+pub use disk::{CACHE_BYTES, Disk};
 
 /// The data file.
 const DATA: &str = "locks.redb";
@@ -82,60 +82,78 @@ pub enum OpenError {
 
 /// Keeps all in one directory.
 pub struct FileStore {
-    dir: PathBuf,
+    disk: Arc<dyn Disk>,
     about: About,
     desk: Arc<Desk>,
     committer: Option<JoinHandle<()>>,
 }
 
-/// The right to write in a directory, held until it is dropped or the process ends.
-struct Claim {
-    _lock: File,
-}
-
 impl FileStore {
     /// Opens a directory, or begins one with this identity. `unix_seconds` is the wall clock at this start: a new
-    /// store's counter begins at unix seconds x 2^20, so that tokens grow even where a directory was lost.
+    /// store's counter begins at unix seconds x 2^20, so that tokens grow even where a directory was lost. Commits are
+    /// made by a thread of its own.
     pub fn open(dir: &Path, store_id: [u8; 16], shards: ShardCount, unix_seconds: u64) -> Result<Self, OpenError> {
-        let claim = claim(dir)?;
-        let (data, progress) = load(dir, |path| Data::create(path, store_id, shards, unix_seconds << 20))?;
+        let disk = Arc::new(Folder::claim(dir)?);
+        let (mut store, committer) = Self::on(disk, store_id, shards, unix_seconds)?;
+        let thread = std::thread::Builder::new().name("committer".to_owned());
+        let thread = thread.spawn(move || committer.run());
+        store.committer = Some(thread.map_err(|error| io_error(&shown(dir), error))?);
+        Ok(store)
+    }
+
+    /// The same on a disk that is simulated: commits are made by a task, each after a pause that stands for the time
+    /// that a disk takes.
+    pub fn simulated(
+        disk: Arc<dyn Disk>,
+        store_id: [u8; 16],
+        shards: ShardCount,
+        unix_seconds: u64,
+        pause: impl Fn() -> Duration + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let (store, committer) = Self::on(disk, store_id, shards, unix_seconds)?;
+        tokio::spawn(committer.run_in_task(pause));
+        Ok(store)
+    }
+
+    fn on(
+        disk: Arc<dyn Disk>,
+        store_id: [u8; 16],
+        shards: ShardCount,
+        unix_seconds: u64,
+    ) -> Result<(Self, Committer), OpenError> {
+        let make = |file: &str| Data::create(&*disk, file, store_id, shards, unix_seconds << 20);
+        let data = load(&*disk, make)?;
         let about = data.about();
         if about.shards != shards {
             return Err(OpenError::Shards {
-                dir: shown(dir),
+                dir: disk.name(),
                 recorded: about.shards.get(),
                 asked: shards.get(),
             });
         }
-        let ballast = Ballast::new(dir.join("ballast"));
         let desk = Desk::new();
-        if let Err(error) = ballast.fill() {
+        if let Err(error) = disk.reserve() {
             tracing::error!(%error, "no space is left in reserve: no new tickets are taken until there is");
             desk.full.store(true, Ordering::SeqCst);
         }
         let mut epochs = Vec::new();
         for shard in 0..shards.get() {
-            let taken = data.read(shard).map_err(|failure| refused(dir, &failure))?;
+            let taken = data.read(shard).map_err(|failure| refused(&disk.name(), &failure))?;
             epochs.push(taken.epoch);
         }
         let committer = Committer {
             desk: Arc::clone(&desk),
-            path: dir.join(DATA),
+            disk: Arc::clone(&disk),
             data: Some(data),
-            progress,
-            ballast,
             epochs,
         };
-        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
-            committer.run();
-            drop(claim);
-        });
-        Ok(Self {
-            dir: dir.to_owned(),
+        let store = Self {
+            disk,
             about,
             desk,
-            committer: Some(thread.map_err(|error| io_error(dir, error))?),
-        })
+            committer: None,
+        };
+        Ok((store, committer))
     }
 
     /// What it says of itself.
@@ -225,12 +243,13 @@ impl Store for FileStore {
             self.desk.put(Job::Snapshot(answer));
             let snapshot = snapshot.await.unwrap_or_else(|_| Err(gone()))?;
             let (answer, copied) = oneshot::channel();
-            let dir = self.dir.clone();
+            let unavailable = |error: io::Error| StoreError::Unavailable(error.to_string());
+            let dir = self.disk.path().map(Path::to_owned);
+            let dir = dir.ok_or_else(|| unavailable(io::ErrorKind::Unsupported.into()))?;
             // A thread of its own: it reads and writes as long as it takes.
             let copying = std::thread::Builder::new()
                 .name("backup".to_owned())
                 .spawn(move || answer.send(backup::copy(&snapshot, &dir)));
-            let unavailable = |error: io::Error| StoreError::Unavailable(error.to_string());
             copying.map_err(unavailable)?;
             copied
                 .await
@@ -254,79 +273,44 @@ fn gone() -> StoreError {
     StoreError::Unknown("the file store has failed".to_owned())
 }
 
-/// Makes this process the only one that may write in a directory.
-fn claim(dir: &Path) -> Result<Claim, OpenError> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| io_error(dir, error))?;
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(dir.join("lock"));
-    let mut lock = lock.map_err(|error| io_error(dir, error))?;
-    if let Err(error) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        if error != rustix::io::Errno::WOULDBLOCK {
-            return Err(io_error(dir, error.into()));
-        }
-        let mut by = String::new();
-        let _ = lock.read_to_string(&mut by);
-        return Err(OpenError::InUse {
-            dir: shown(dir),
-            by: by.trim().to_owned(),
-        });
-    }
-    let said = lock
-        .set_len(0)
-        .and_then(|()| lock.rewind())
-        .and_then(|()| writeln!(lock, "process {}", std::process::id()));
-    said.map_err(|error| io_error(dir, error))?;
-    Ok(Claim { _lock: lock })
-}
-
-/// Opens the data file of a directory, or makes it; refuses one that lost what was acknowledged.
-fn load(dir: &Path, create: impl FnOnce(&Path) -> Result<Data, Failure>) -> Result<(Data, Progress), OpenError> {
-    let path = dir.join(DATA);
-    let (progress, said) = Progress::open(&dir.join("progress")).map_err(|error| io_error(dir, error))?;
-    if !path.try_exists().map_err(|error| io_error(dir, error))? {
+/// Opens the data file of a disk, or makes it; refuses one that lost what was acknowledged.
+fn load(disk: &dyn Disk, create: impl FnOnce(&str) -> Result<Data, Failure>) -> Result<Data, OpenError> {
+    let name = disk.name();
+    let failed = |error| io_error(&name, error);
+    let said = progress::decode(disk.noted().map_err(failed)?.as_deref());
+    if !disk.exists(DATA).map_err(failed)? {
         if let Said::AtLeast(commits) = said {
-            return Err(damaged(dir, format!("{DATA} is missing, with {commits} commits in it")));
+            return Err(damaged(
+                &name,
+                format!("{DATA} is missing, with {commits} commits in it"),
+            ));
         }
-        make(dir, &path, create)?;
+        // Under another name first, so that it is there as a whole or not at all.
+        let made = || -> io::Result<()> {
+            disk.remove(DATA_NEW)?;
+            drop(create(DATA_NEW).map_err(io::Error::other)?);
+            disk.rename(DATA_NEW, DATA)
+        };
+        made().map_err(failed)?;
     }
-    let data = Data::open(&path).map_err(|failure| refused(dir, &failure))?;
+    let data = Data::open(disk, DATA).map_err(|failure| refused(&name, &failure))?;
     let commits = data.about().commits;
     match said {
         Said::AtLeast(before) if commits < before => {
             let what = format!("the last commit in {DATA} is number {commits}, and number {before} was acknowledged");
-            return Err(damaged(dir, what));
+            return Err(damaged(&name, what));
         }
         Said::Nonsense => tracing::warn!("the file `progress` could not be read; {DATA} is intact"),
         _ => {}
     }
-    progress.write(commits).map_err(|error| io_error(dir, error))?;
-    Ok((data, progress))
+    disk.note(&progress::encode(commits)).map_err(failed)?;
+    Ok(data)
 }
 
-/// Makes a data file under another name first, so that it is there as a whole or not at all.
-fn make(dir: &Path, path: &Path, create: impl FnOnce(&Path) -> Result<Data, Failure>) -> Result<(), OpenError> {
-    let new = dir.join(DATA_NEW);
-    let made = || -> io::Result<()> {
-        match std::fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        drop(create(&new).map_err(io::Error::other)?);
-        std::fs::rename(&new, path)?;
-        File::open(dir)?.sync_all()
-    };
-    made().map_err(|error| io_error(dir, error))
-}
-
-fn refused(dir: &Path, failure: &Failure) -> OpenError {
+fn refused(dir: &str, failure: &Failure) -> OpenError {
     match failure {
         Failure::Redb(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse {
-            dir: shown(dir),
+            dir: dir.to_owned(),
             by: "another process".to_owned(),
         },
         failure if failure.is_damage() => damaged(dir, failure.to_string()),
@@ -334,12 +318,18 @@ fn refused(dir: &Path, failure: &Failure) -> OpenError {
     }
 }
 
-fn damaged(dir: &Path, what: String) -> OpenError {
-    OpenError::Damaged { dir: shown(dir), what }
+fn damaged(dir: &str, what: String) -> OpenError {
+    OpenError::Damaged {
+        dir: dir.to_owned(),
+        what,
+    }
 }
 
-fn io_error(dir: &Path, error: io::Error) -> OpenError {
-    OpenError::Io { dir: shown(dir), error }
+fn io_error(dir: &str, error: io::Error) -> OpenError {
+    OpenError::Io {
+        dir: dir.to_owned(),
+        error,
+    }
 }
 
 fn shown(dir: &Path) -> String {
