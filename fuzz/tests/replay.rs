@@ -68,6 +68,8 @@ fn replay(target: &str, run: fn(&[u8])) {
 /// Each file has a sequence of its own: which worker takes it, and what else is there, changes few of its mutations.
 fn replay_file(target: &str, run: fn(&[u8]), path: &Path, bytes: &[u8], seed: u64, files: &[(PathBuf, Vec<u8>)]) {
     let name = path.to_string_lossy();
+    let kin = files.iter().filter(|(other, _)| other.parent() == path.parent());
+    let kin: Vec<&Vec<u8>> = kin.map(|(_, bytes)| bytes).collect();
     let mut random = Random(
         name.bytes()
             .fold(seed, |state, byte| Random(state ^ u64::from(byte)).next()),
@@ -76,8 +78,8 @@ fn replay_file(target: &str, run: fn(&[u8]), path: &Path, bytes: &[u8], seed: u6
         let bytes = if mutation == 0 {
             bytes.to_vec()
         } else {
-            let other = files.get(random.below(files.len()));
-            mutated(&mut random, bytes, other.map_or(&[], |(_, other)| other))
+            let other = kin.get(random.below(kin.len()));
+            mutated(&mut random, bytes, other.map_or(&[], |other| other))
         };
         let trial = Trial {
             target,
@@ -110,35 +112,36 @@ impl Drop for Trial<'_> {
     }
 }
 
-/// One to four changes.
+/// Mostly one small change, so that most of what the seed says is still said.
 fn mutated(random: &mut Random, bytes: &[u8], other: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    for _ in 0..=random.below(4) {
+    for _ in 0..=random.next().trailing_zeros().min(4) {
         let at = random.below(bytes.len() + 1);
         let end = (at + 1 + random.below(16)).min(bytes.len());
-        match random.below(8) {
-            0 => bytes
-                .iter_mut()
-                .skip(at)
-                .take(1)
-                .for_each(|byte| *byte ^= 1 << random.below(8)),
-            1 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = random.byte()),
-            2 => bytes.insert(at, random.byte()),
-            3 => drop(bytes.drain(at..end)),
-            4 => {
+        let one = bytes.get_mut(at);
+        match (random.below(16), one) {
+            (0..=4, Some(byte)) => *byte ^= 1 << random.below(8),
+            (5 | 6, Some(byte)) => *byte = random.byte(),
+            (7, Some(byte)) => *byte = byte.wrapping_add(1),
+            (8, Some(byte)) => *byte = byte.wrapping_sub(1),
+            (9, _) => bytes.insert(at, random.byte()),
+            (10, _) => drop(bytes.drain(at..end)),
+            (11, _) => {
                 let part: Vec<u8> = bytes.iter().copied().take(end).skip(at).collect();
                 bytes.splice(at..at, part);
             }
-            5 => bytes.truncate(at),
-            6 => {
+            (12, _) => bytes.truncate(at),
+            (13, _) => {
+                let extremes = [&[0][..], &[0x7f], &[0x80], &[0xff; 2], &[0xff; 9]];
+                let extreme = extremes.get(random.below(extremes.len())).copied().unwrap_or_default();
+                bytes.splice(at..end, extreme.iter().copied());
+            }
+            (14, _) => {
                 bytes.truncate(at);
                 bytes.extend(other.iter().skip(random.below(other.len() + 1)));
             }
-            _ => {
-                let extreme = [&[0][..], &[0x7f], &[0x80], &[0xff], &[0xff; 2], &[0xff; 9]];
-                let extreme = extreme.get(random.below(extreme.len())).copied().unwrap_or_default();
-                bytes.splice(at..end, extreme.iter().copied());
-            }
+            // Messages merge, and steps go on.
+            _ => bytes.extend(other),
         }
     }
     bytes.truncate(BYTES_MAX);

@@ -124,7 +124,7 @@ async fn connect(args: &Verify, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<
             .owner(format!("{}/verify-{number}", super::default_owner()))
             .plain_streams(number % 4 == 3)
             .connect();
-        links.push(Link::new(client.await?, Arc::clone(recorder)));
+        links.push(Link::new(number, client.await?, Arc::clone(recorder)));
     }
     Ok(links)
 }

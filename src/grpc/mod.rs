@@ -16,5 +16,6 @@ pub mod status;
 pub mod streams;
 pub mod view;
 
+pub use io::Listen;
 pub use server::{ServeError, Server, serve};
 pub use status::ErrorReason;

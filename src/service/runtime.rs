@@ -140,13 +140,17 @@ impl Runtime {
         incarnation: u64,
         commit: BoxFuture<'static, Result<(), StoreError>>,
     ) {
-        let report = Report {
-            runtime: Arc::clone(self),
-            shard,
-            incarnation,
-            result: None,
-        };
-        self.tasks.spawn(async move { report.ended(commit.await) });
+        let runtime = Arc::clone(self);
+        self.tasks.spawn(async move {
+            // Made here: a runtime that is shutting down drops the task at once, while the caller holds the shard.
+            let report = Report {
+                runtime,
+                shard,
+                incarnation,
+                result: None,
+            };
+            report.ended(commit.await);
+        });
     }
 
     /// Carries something out in a task of its own.

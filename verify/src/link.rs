@@ -15,6 +15,7 @@ const UNNOTICED: Duration = Duration::from_millis(500);
 
 /// A client, and how long it was away so far.
 pub struct Link {
+    number: u32,
     client: Client,
     recorder: Arc<Recorder>,
     away: Mutex<Away>,
@@ -31,13 +32,20 @@ struct Away {
 impl Link {
     /// Nothing is held yet: see [`run`](Self::run).
     #[must_use]
-    pub fn new(client: Client, recorder: Arc<Recorder>) -> Arc<Self> {
+    pub fn new(number: u32, client: Client, recorder: Arc<Recorder>) -> Arc<Self> {
         Arc::new(Self {
+            number,
             client,
             recorder,
             away: Mutex::default(),
             ended: Notify::new(),
         })
+    }
+
+    /// Which of the clients it is.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// The client.
@@ -68,7 +76,7 @@ impl Link {
     /// Holds a lock until [`end`](Self::end), and writes down when it was cut off. Takes it anew where it was lost.
     pub async fn run(&self, key: &Arc<str>) {
         loop {
-            let story = self.recorder.asking(key, Mode::Exclusive);
+            let story = self.recorder.asking(self.number, key, Mode::Exclusive);
             let asking = async { self.client.lock(&**key).ttl(Duration::from_secs(5)).await };
             let guard = tokio::select! {
                 biased;

@@ -1,5 +1,6 @@
 //! A history while it is made.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,6 +8,9 @@ use std::time::Duration;
 use ticketlock_client::Guard;
 use ticketlock_client::seams::Clock;
 use ticketlock_history::{Event, History, Mode, Unlocked, Violation, What};
+
+/// A request's number: its client above, a running number below.
+const OF_CLIENT: u32 = 40;
 
 /// Writes down what clients do and see, on one clock.
 pub struct Recorder {
@@ -35,24 +39,50 @@ impl Recorder {
         self.clock.now().saturating_sub(self.began)
     }
 
-    /// A new logical request, about to be sent.
-    pub fn asking(self: &Arc<Self>, key: &Arc<str>, mode: Mode) -> Story {
-        let story = self.story(key);
+    /// A new logical request of a client, about to be sent.
+    pub fn asking(self: &Arc<Self>, client: u32, key: &Arc<str>, mode: Mode) -> Story {
+        let story = self.story(client, key);
         story.add(What::Asked(mode));
         story
     }
 
-    /// What a read showed that was sent then.
-    pub fn saw(self: &Arc<Self>, key: &Arc<str>, sent: Duration, tokens: Vec<u64>) {
-        self.story(key).add(What::Saw { sent, tokens });
+    /// What a read showed that a client sent then.
+    pub fn saw(self: &Arc<Self>, client: u32, key: &Arc<str>, sent: Duration, tokens: Vec<u64>) {
+        self.story(client, key).add(What::Saw { sent, tokens });
     }
 
-    fn story(self: &Arc<Self>, key: &Arc<str>) -> Story {
+    fn story(self: &Arc<Self>, client: u32, key: &Arc<str>) -> Story {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         Story {
             recorder: Arc::clone(self),
             key: Arc::clone(key),
-            request: self.requests.fetch_add(1, Ordering::Relaxed) + 1,
+            request: u64::from(client) << OF_CLIENT | number,
         }
+    }
+
+    /// A client is, or was, away or is no more: of its requests that are under way nobody knows the place.
+    pub fn away_at(&self, at: Duration, client: u32) {
+        let mut events = self.events();
+        let mut under_way = BTreeMap::new();
+        for event in events
+            .iter()
+            .filter(|event| event.request >> OF_CLIENT == u64::from(client))
+        {
+            match event.what {
+                What::Asked(_) => drop(under_way.insert(event.request, Arc::clone(&event.key))),
+                What::Refused | What::Leaving | What::Lost | What::Unlocked(_) => {
+                    drop(under_way.remove(&event.request))
+                }
+                _ => {}
+            }
+        }
+        let away = under_way.into_iter().map(|(request, key)| Event {
+            at,
+            key,
+            request,
+            what: What::Away,
+        });
+        events.extend(away);
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<Event>> {
@@ -114,7 +144,6 @@ impl Checked {
 
 /// Of each key the story of its highest token, and of every hold that goes on.
 fn seam(events: &[Event]) -> Vec<Event> {
-    use std::collections::{BTreeMap, BTreeSet};
     let mut highest: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     let mut open: BTreeSet<(&str, u64)> = BTreeSet::new();
     for event in events {

@@ -81,6 +81,10 @@ impl Worker {
         }
     }
 
+    fn asks(&self, want: &Want) -> Story {
+        self.recorder.asking(self.link.number(), &want.key, want.mode)
+    }
+
     fn asking(&self, want: &Want) -> LockBuilder {
         let builder = self.link.client().lock(&*want.key).ttl(self.plan.ttl);
         let builder = match want.mode {
@@ -98,7 +102,7 @@ impl Worker {
     /// Waits for as long as it takes.
     async fn lock(&self) {
         let (want, before) = (self.want(), self.link.away());
-        let story = self.recorder.asking(&want.key, want.mode);
+        let story = self.asks(&want);
         let told = story.clone();
         let asked = self.asking(&want).on_queued(move |_| told.add(What::Queued)).await;
         self.answered(&story, asked, before).await;
@@ -108,7 +112,7 @@ impl Worker {
     async fn lock_within(&self) {
         let (want, before) = (self.want(), self.link.away());
         let longest = self.draws.shorter(self.plan.while_busy);
-        let story = self.recorder.asking(&want.key, want.mode);
+        let story = self.asks(&want);
         let told = story.clone();
         let asking = self.asking(&want).wait(longest);
         let asked = asking.on_queued(move |_| told.add(What::Queued)).await;
@@ -119,7 +123,7 @@ impl Worker {
     async fn lock_and_go_away(&self) {
         let (want, before) = (self.want(), self.link.away());
         let patience = self.draws.shorter(self.plan.while_busy);
-        let story = self.recorder.asking(&want.key, want.mode);
+        let story = self.asks(&want);
         let told = story.clone();
         let asking = async { self.asking(&want).on_queued(move |_| told.add(What::Queued)).await };
         let mut asking = std::pin::pin!(asking);
@@ -136,7 +140,7 @@ impl Worker {
 
     async fn try_lock(&self) {
         let (want, before) = (self.want(), self.link.away());
-        let story = self.recorder.asking(&want.key, want.mode);
+        let story = self.asks(&want);
         let builder = self.link.client().try_lock(&*want.key).ttl(self.plan.ttl);
         let builder = match want.mode {
             Mode::Exclusive => builder,
@@ -152,7 +156,7 @@ impl Worker {
         let sent = self.recorder.now();
         if let Ok(lock) = self.link.client().get(&want.key).await {
             let tokens = lock.holders.iter().map(|holder| holder.fencing_token).collect();
-            self.recorder.saw(&want.key, sent, tokens);
+            self.recorder.saw(self.link.number(), &want.key, sent, tokens);
         }
     }
 

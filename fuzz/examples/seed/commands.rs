@@ -254,7 +254,9 @@ fn ends() -> Vec<(&'static str, Story)> {
                 .plain(0, 0)
                 .plain(1, 1)
                 .restart(false)
-                .unlock(BY_TOKEN | SUCCESS, NO_ID),
+                .unlock(BY_TOKEN | SUCCESS, NO_ID)
+                .restart(false)
+                .lock(1, 1, 0, 1 << 2, &[]),
         ),
     ]
 }

@@ -35,7 +35,6 @@ fn locks() -> Vec<Seed> {
         same_owner: SameOwner::Reenter.into(),
         lock_delay: span(60, 0),
         max_hold: span(86_400, 0),
-        metadata: [("job".to_owned(), "1".to_owned())].into(),
         events: Some(EventOptions {
             queue_updates: true,
             contended: true,
@@ -61,9 +60,18 @@ fn locks() -> Vec<Seed> {
         wait_timeout: span(i64::MAX, 999_999_999),
         ..lock()
     };
+    // One by one, because a map is encoded in an order of its own; messages that follow each other are one.
+    let mut bytes = full.encode_to_vec();
+    for name in ["job", "host", "run", "by"] {
+        let part = LockRequest {
+            metadata: [(name.to_owned(), "1".to_owned())].into(),
+            ..LockRequest::default()
+        };
+        bytes.extend(part.encode_to_vec());
+    }
     vec![
         ("lock", lock().encode_to_vec()),
-        ("lock-full", full.encode_to_vec()),
+        ("lock-full", bytes),
         ("lock-shared", shared.encode_to_vec()),
         ("lock-lease-refuse", lease.encode_to_vec()),
         ("lock-shortest", shortest.encode_to_vec()),
@@ -94,6 +102,10 @@ fn refused_locks() -> Vec<Seed> {
         detect_deadlock: true,
         ..lock()
     };
+    let attach = LockRequest {
+        attach: Some(Attach { number: 1, mode: -1 }),
+        ..lock()
+    };
     let mut not_utf8 = lock().encode_to_vec();
     not_utf8.extend_from_slice(&[0x12, 0x02, 0xff, 0xfe]);
     let mut cut = lock().encode_to_vec();
@@ -106,6 +118,7 @@ fn refused_locks() -> Vec<Seed> {
         ("lock-grace", grace.encode_to_vec()),
         ("lock-request-id", request_id.encode_to_vec()),
         ("lock-deadlock", deadlock.encode_to_vec()),
+        ("lock-attach", attach.encode_to_vec()),
         ("lock-not-utf8", not_utf8),
         ("lock-cut", cut),
     ]
@@ -132,9 +145,13 @@ fn tries() -> Vec<Seed> {
 }
 
 fn others() -> Vec<Seed> {
-    let renew = RenewRequest {
+    let too_long = RenewItem {
+        ttl: span(86_400, 1),
+        ..item(9)
+    };
+    let renew = |items| RenewRequest {
         owner: "x".into(),
-        items: vec![item(7), item(1 << 53), item(0)],
+        items,
     };
     let get = GetLockRequest {
         key: "jobs/nightly".into(),
@@ -170,7 +187,11 @@ fn others() -> Vec<Seed> {
         ("unlock", unlock().encode_to_vec()),
         ("unlock-by-id", by_id.encode_to_vec()),
         ("unlock-lost", lost.encode_to_vec()),
-        ("renew", renew.encode_to_vec()),
+        (
+            "renew",
+            renew(vec![item(7), item((1 << 53) - 1), too_long]).encode_to_vec(),
+        ),
+        ("renew-no-token", renew(vec![item(7), item(1 << 53)]).encode_to_vec()),
         ("get", get.encode_to_vec()),
         ("list", list.encode_to_vec()),
         ("watch", watch.encode_to_vec()),

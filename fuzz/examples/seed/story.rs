@@ -39,6 +39,7 @@ impl Story {
     /// Who is `owner`, or'ed with `SESSION` and `ONLY`; on key `a`, for 10 s.
     pub(super) fn lock(mut self, owner: u8, id: u8, how: u8, what: u8, more: &[u8]) -> Self {
         let flags = owner & (SESSION | ONLY);
+        let how = how | owner & ONLY;
         self.0.extend([0, flags | (owner & 3) << 1 | id << 3, how, what]);
         self.0.extend(seconds(10));
         self.0.extend(more);

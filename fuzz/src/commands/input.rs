@@ -84,7 +84,8 @@ impl<'a> Input<'a> {
         };
         LockRequest {
             attach_number: bits(what, 2, 2).into(),
-            attach_only: bit(who, 7),
+            // Two bits, because it mostly ends the story.
+            attach_only: bit(who, 7) && bit(how, 7),
             ttl,
             events,
             ..request(terms)

@@ -47,7 +47,8 @@ pub fn restore(backup: &Path, dir: &Path, store_id: [u8; 16], unix_seconds: u64)
         folder.remove(DATA_NEW).map_err(failed)?;
         return restored;
     }
-    folder.rename(DATA_NEW, DATA).map_err(failed)?;
+    let named = folder.rename(DATA_NEW, DATA).and_then(|()| folder.sync_names());
+    named.map_err(failed)?;
     restored
 }
 

@@ -29,8 +29,11 @@ pub trait Disk: Send + Sync + 'static {
     /// Whether there is such a file.
     fn exists(&self, file: &str) -> io::Result<bool>;
 
-    /// Gives a file another name, for good: a power loss later does not undo it.
+    /// Gives a file another name. A power loss may undo it until the names are synced.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Syncs the names of files.
+    fn sync_names(&self) -> io::Result<()>;
 
     /// Removes a file, if it is there.
     fn remove(&self, file: &str) -> io::Result<()>;
@@ -120,7 +123,10 @@ impl Disk for Folder {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.path.join(from), self.path.join(to))?;
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 

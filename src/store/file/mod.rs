@@ -101,18 +101,17 @@ impl FileStore {
         Ok(store)
     }
 
-    /// The same on a disk that is simulated: commits are made by a task, each after a pause that stands for the time
-    /// that a disk takes.
+    /// The same on a disk that is simulated, and the task that makes the commits: each after a pause that stands for the
+    /// time that a disk takes.
     pub fn simulated(
         disk: Arc<dyn Disk>,
         store_id: [u8; 16],
         shards: ShardCount,
         unix_seconds: u64,
         pause: impl Fn() -> Duration + Send + 'static,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
         let (store, committer) = Self::on(disk, store_id, shards, unix_seconds)?;
-        tokio::spawn(committer.run_in_task(pause));
-        Ok(store)
+        Ok((store, committer.run_in_task(pause)))
     }
 
     fn on(
@@ -289,7 +288,8 @@ fn load(disk: &dyn Disk, create: impl FnOnce(&str) -> Result<Data, Failure>) -> 
         let made = || -> io::Result<()> {
             disk.remove(DATA_NEW)?;
             drop(create(DATA_NEW).map_err(io::Error::other)?);
-            disk.rename(DATA_NEW, DATA)
+            disk.rename(DATA_NEW, DATA)?;
+            disk.sync_names()
         };
         made().map_err(failed)?;
     }
