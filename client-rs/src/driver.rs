@@ -20,7 +20,7 @@ use tonic::Streaming;
 use crate::client::Inner;
 use crate::guard::{End, Grant, Hold};
 use crate::lock::Ask;
-use crate::pool::{Place, Pool};
+use crate::pool::Place;
 use crate::types::{LostReason, Outcome, RefusedReason, UnlockResult, Unlocked};
 use crate::view::Writer;
 use crate::{Error, convert, runtime, view};
@@ -152,20 +152,9 @@ impl Drop for Driver {
         }
         self.view
             .modify(|view| view.lost = view.lost.take().or(Some(LostReason::Closed)));
-        let (urls, transport, dial) = (
-            self.inner.urls.clone(),
-            self.inner.transport.clone(),
-            self.inner.dial.clone(),
-        );
-        let request = unlock_request(&self.ask, 0, Outcome::default());
-        runtime::run_detached(async move {
-            if let Ok(pool) = Pool::connect(&urls, &transport, dial).await
-                && let Ok((channel, _)) = pool.unary()
-            {
-                // Nobody is left to be told.
-                let _ = LockServiceClient::new(channel).unlock(request).await;
-            }
-        });
+        let inner = &self.inner;
+        let way = (inner.urls.clone(), inner.transport.clone(), inner.dial.clone());
+        runtime::unlock_detached(way, vec![unlock_request(&self.ask, 0, Outcome::default())]);
     }
 }
 

@@ -5,10 +5,14 @@
 
 use std::future::Future;
 
+use ticketlock_proto::v1::UnlockRequest;
+use ticketlock_proto::v1::lock_service_client::LockServiceClient;
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use crate::Error;
+use crate::pool::{Pool, Transport};
+use crate::seams::Dial;
 
 /// A handle, and what keeps its runtime alive if it is our own.
 #[derive(Debug)]
@@ -62,14 +66,32 @@ impl Background {
     }
 }
 
-/// Runs `future` on a fresh thread: the last resort when the runtime is being torn down under a held lock.
-pub(crate) fn run_detached(future: impl Future<Output = ()> + Send + 'static) {
-    // A system that gives no thread leaves the lock to its lease.
+/// Where the server is, and how it is reached.
+pub(crate) type Way = (Vec<String>, Transport, Option<Dial>);
+
+/// Gives locks back on a fresh thread: the last resort when the runtime is being torn down under them. A way that was
+/// injected ends with its runtime, so there is none.
+pub(crate) fn unlock_detached((urls, transport, dial): Way, requests: Vec<UnlockRequest>) {
+    if dial.is_some() {
+        return;
+    }
+    let unlock = async move {
+        let Ok(pool) = Pool::connect(&urls, &transport, None).await else {
+            return;
+        };
+        for request in requests {
+            if let Ok((channel, _)) = pool.unary() {
+                // Nobody is left to be told.
+                let _ = LockServiceClient::new(channel).unlock(request).await;
+            }
+        }
+    };
+    // A system that gives no thread leaves the locks to their leases.
     let _ = std::thread::Builder::new()
         .name("ticketlock-unlock".to_owned())
         .spawn(move || {
             if let Ok(runtime) = Builder::new_current_thread().enable_all().build() {
-                runtime.block_on(future);
+                runtime.block_on(unlock);
             }
         });
 }

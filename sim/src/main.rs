@@ -1,11 +1,13 @@
-//! Runs seeds: `ticketlock-sim 0..10000`.
+//! Runs seeds: `ticketlock-sim 0..10000`. Each has a process of its own, whose randomness and clocks are its seed's.
 
 use std::io::Write as _;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use clap::Parser;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 /// Runs simulations, one for each seed.
 #[derive(Debug, Parser)]
@@ -18,6 +20,18 @@ struct Args {
     /// Run each twice, and compare what clients saw.
     #[arg(long)]
     twice: bool,
+    /// Run one seed in this process, and print what clients saw.
+    #[arg(long, hide = true)]
+    here: bool,
+}
+
+/// Sums over all seeds.
+#[derive(Default)]
+struct Sums {
+    grants: AtomicU64,
+    events: AtomicU64,
+    faults: AtomicU64,
+    broken: AtomicU64,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -29,51 +43,87 @@ fn main() -> anyhow::Result<ExitCode> {
             (seed, seed + 1)
         }
     };
-    let (next, bad) = (AtomicU64::new(first), AtomicU64::new(0));
-    let (grants, events, faults) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    if args.here {
+        return here(first);
+    }
+    let (next, sums) = (AtomicU64::new(first), Sums::default());
     std::thread::scope(|scope| {
-        for _ in 0..args.jobs {
+        for _ in 0..args.jobs.max(1) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= end {
                         return;
                     }
-                    match look(seed, args.twice) {
-                        Ok(report) => {
-                            let count = |count: usize| u64::try_from(count).unwrap_or_default();
-                            grants.fetch_add(count(report.checked.grants), Ordering::Relaxed);
-                            events.fetch_add(count(report.checked.events), Ordering::Relaxed);
-                            faults.fetch_add(count(report.faults.len()), Ordering::Relaxed);
-                        }
-                        Err(error) => {
-                            bad.fetch_add(1, Ordering::Relaxed);
-                            // Nobody reads it: the exit status counts.
-                            let _ = writeln!(std::io::stderr().lock(), "seed {seed}: {error:#}");
-                        }
+                    if let Err(error) = look(seed, args.twice, &sums) {
+                        sums.broken.fetch_add(1, Ordering::Relaxed);
+                        say(&format!("seed {seed}: {error:#}"));
                     }
                     if (seed - first) % 100 == 99 {
-                        let _ = writeln!(std::io::stderr().lock(), "{} of {}", seed - first + 1, end - first);
+                        say(&format!("{} of {}", seed - first + 1, end - first));
                     }
                 }
             });
         }
     });
-    let [grants, events, faults, bad] = [grants, events, faults, bad].map(AtomicU64::into_inner);
+    let [grants, events, faults, broken] =
+        [sums.grants, sums.events, sums.faults, sums.broken].map(AtomicU64::into_inner);
     writeln!(
         std::io::stdout(),
-        "{} seeds ({first}..{end}): {faults} faults, {grants} grants, {events} events, {bad} seeds broke a promise",
+        "{} seeds ({first}..{end}): {faults} faults, {grants} grants, {events} events; {broken} seeds broke a promise",
         end - first
     )?;
-    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if broken == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-fn look(seed: u64, twice: bool) -> anyhow::Result<ticketlock_sim::Report> {
-    let report = ticketlock_sim::run(seed)?;
-    if twice {
-        let again = ticketlock_sim::run(seed)?;
-        anyhow::ensure!(report.trace == again.trace, "two runs differ");
+fn say(text: &str) {
+    // Nobody reads it: the exit status counts.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Runs a seed in a process of its own.
+fn look(seed: u64, twice: bool, sums: &Sums) -> anyhow::Result<()> {
+    let seen = run(seed)?;
+    let counts = seen
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .map(str::parse::<u64>);
+    for (sum, count) in [&sums.grants, &sums.events, &sums.faults].into_iter().zip(counts) {
+        sum.fetch_add(count?, Ordering::Relaxed);
     }
+    if twice {
+        let again = run(seed)?;
+        let same = seen.lines().zip(again.lines()).take_while(|(one, other)| one == other);
+        let same = same.count();
+        anyhow::ensure!(
+            seen == again,
+            "two runs differ after {same} lines:\n{:?}\n{:?}",
+            seen.lines().nth(same),
+            again.lines().nth(same)
+        );
+    }
+    Ok(())
+}
+
+fn run(seed: u64) -> anyhow::Result<String> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.args(["--here", &seed.to_string()]).output()?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{}: {words}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Runs a seed in this process. Nothing in it draws a random number or reads a clock that is not the simulation's.
+fn here(seed: u64) -> anyhow::Result<ExitCode> {
+    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
+    let _clocks = mad_turmoil::time::SimClocksGuard::init();
+    let report = ticketlock_sim::run(seed)?;
     let violations: Vec<String> = report.checked.violations.iter().map(ToString::to_string).collect();
     let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
     anyhow::ensure!(
@@ -82,5 +132,12 @@ fn look(seed: u64, twice: bool) -> anyhow::Result<ticketlock_sim::Report> {
         violations.join("\n"),
         faults.join("\n  ")
     );
-    Ok(report)
+    let (grants, events) = (report.checked.grants, report.checked.events);
+    writeln!(
+        std::io::stdout(),
+        "{grants} {events} {}\n{}",
+        faults.len(),
+        report.trace
+    )?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use ticketlock::grpc::Server;
 use ticketlock::service::IdSource;
 use ticketlock::store::FileStore;
 use ticketlock_client::Client;
-use ticketlock_core::sharding::{ShardCount, fnv1a32};
+use ticketlock_core::sharding::ShardCount;
 use ticketlock_verify::{Checked, Link, Plan, Random, Recorder, Worker};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -41,8 +41,8 @@ pub struct Report {
     pub checked: Checked,
     /// What went wrong on purpose.
     pub faults: Vec<Fault>,
-    /// Everything that clients saw, in few bytes: equal runs have equal ones.
-    pub trace: u64,
+    /// Everything that clients saw, a line each: equal runs have equal ones.
+    pub trace: String,
 }
 
 thread_local!(static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) });
@@ -91,9 +91,6 @@ pub fn run(seed: u64) -> anyhow::Result<Report> {
     ensure!(panics.is_empty(), "panicked: {}\n{}", panics.join("\n"), told());
     outcome.with_context(told)?;
     let trace = world.recorder.trace();
-    let trace = (0_u64..2)
-        .map(|half| u64::from(fnv1a32(format!("{half}{trace}").as_bytes())) << (32 * half))
-        .sum();
     Ok(Report {
         seed,
         checked: world.recorder.check(true),
@@ -189,7 +186,15 @@ async fn serve(world: Rc<World>) -> turmoil::Result {
         keepalive_timeout: Duration::from_secs(1),
         ..ServerConfig::default()
     };
-    let server = Server::start(Arc::new(store), config, ids).await?;
+    let server = match Server::start(Arc::new(store), config, ids).await {
+        Ok(server) => server,
+        // The disk failed meanwhile: the process has ended.
+        Err(_) if world.recorder.now() < FAULTS => {
+            world.ended.store(true, Ordering::SeqCst);
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
     let stop = Arc::clone(&world.stop);
     let serving = server.run(Listening::begin().await?, None, async move { stop.notified().await });
     tokio::select! {

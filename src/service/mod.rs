@@ -73,7 +73,7 @@ impl Service {
     ) -> Result<Self, ServiceError> {
         let runtime = Arc::new(Runtime::new(store, config, clock, ids, observer));
         for slot in &runtime.slots {
-            if let Err(error) = take::take(&runtime, slot.number).await {
+            if let Err(error) = take::first(&runtime, slot.number).await {
                 runtime.observer.store_failed(slot.number, &error);
                 runtime.closed.send_replace(true);
                 return Err(ServiceError::from(&error));

@@ -25,6 +25,18 @@ pub(super) async fn take(runtime: &Arc<Runtime>, shard: u32) -> Result<(), Store
     open(runtime, runtime.slot(shard), taken)
 }
 
+/// Takes a shard when the server starts. An outcome that is not known is asked for again: a disk that was full may have
+/// found room meanwhile.
+pub(super) async fn first(runtime: &Arc<Runtime>, shard: u32) -> Result<(), StoreError> {
+    for _ in 0..2 {
+        match take(runtime, shard).await {
+            Err(StoreError::Unknown(_)) => {}
+            taken => return taken,
+        }
+    }
+    take(runtime, shard).await
+}
+
 /// Takes a shard, again and again until it is taken or the server stops.
 pub(super) async fn retake(runtime: &Arc<Runtime>, shard: u32, mut failures: u32) {
     let slot = runtime.slot(shard);

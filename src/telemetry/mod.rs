@@ -12,7 +12,6 @@ mod recorder;
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram};
-use metrics_exporter_prometheus::PrometheusHandle;
 use ticketlock_core::command::UnlockReply;
 use ticketlock_core::types::{Mode, Number, RefusedReason, Time};
 use tonic::{Code, Status};
@@ -300,14 +299,16 @@ impl Telemetry {
     /// Moves observations into their buckets; to be called every few seconds.
     pub fn upkeep(&self) {
         self.count_instant();
-        self.handle().run_upkeep();
+        if let Some(handle) = self.recorder.handle() {
+            handle.run_upkeep();
+        }
     }
 
     /// Everything, in the text format.
     #[must_use]
     pub fn render(&self, service: &Service) -> String {
         self.refresh(service);
-        self.handle().render()
+        self.recorder.handle().map(|handle| handle.render()).unwrap_or_default()
     }
 
     /// Sets the gauges that are read off the service.
@@ -353,11 +354,6 @@ impl Telemetry {
                 mode.wait.record_many(0.0, count);
             }
         }
-    }
-
-    /// Renders.
-    fn handle(&self) -> &PrometheusHandle {
-        self.recorder.handle()
     }
 
     /// The gauge of a long-lived call.

@@ -10,18 +10,17 @@ use crate::grpc::ErrorReason;
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
 /// One server's series.
-pub(super) struct Recorder {
-    /// Makes them.
-    recorder: PrometheusRecorder,
-    /// Renders them.
-    handle: PrometheusHandle,
-    /// Without it, series are made that keep nothing.
-    counting: bool,
-}
+pub(super) struct Recorder(
+    /// Makes them. Without it, series are made that keep nothing.
+    Option<PrometheusRecorder>,
+);
 
 impl Recorder {
     /// Empty, with the buckets and descriptions of the table.
     pub(super) fn new(counting: bool) -> Self {
+        if !counting {
+            return Self(None);
+        }
         let recorder = with_buckets().build_recorder();
         for metric in names::ALL {
             let name = KeyName::from_const_str(metric.name);
@@ -35,12 +34,7 @@ impl Recorder {
                 Kind::Histogram(_) => recorder.describe_histogram(name, Some(unit), metric.help.into()),
             }
         }
-        let handle = recorder.handle();
-        Self {
-            recorder,
-            handle,
-            counting,
-        }
+        Self(Some(recorder))
     }
 
     /// Makes the series whose labels are known beforehand, so that a rate has a zero to start from.
@@ -82,31 +76,25 @@ impl Recorder {
 
     /// A counter.
     pub(super) fn counter(&self, metric: &Metric, labels: &[&str]) -> Counter {
-        if !self.counting {
-            return Counter::noop();
-        }
-        self.recorder.register_counter(&key(metric, labels), &METADATA)
+        let register = |recorder: &PrometheusRecorder| recorder.register_counter(&key(metric, labels), &METADATA);
+        self.0.as_ref().map_or_else(Counter::noop, register)
     }
 
     /// A gauge.
     pub(super) fn gauge(&self, metric: &Metric, labels: &[&str]) -> Gauge {
-        if !self.counting {
-            return Gauge::noop();
-        }
-        self.recorder.register_gauge(&key(metric, labels), &METADATA)
+        let register = |recorder: &PrometheusRecorder| recorder.register_gauge(&key(metric, labels), &METADATA);
+        self.0.as_ref().map_or_else(Gauge::noop, register)
     }
 
     /// A histogram.
     pub(super) fn histogram(&self, metric: &Metric, labels: &[&str]) -> Histogram {
-        if !self.counting {
-            return Histogram::noop();
-        }
-        self.recorder.register_histogram(&key(metric, labels), &METADATA)
+        let register = |recorder: &PrometheusRecorder| recorder.register_histogram(&key(metric, labels), &METADATA);
+        self.0.as_ref().map_or_else(Histogram::noop, register)
     }
 
     /// Renders.
-    pub(super) fn handle(&self) -> &PrometheusHandle {
-        &self.handle
+    pub(super) fn handle(&self) -> Option<PrometheusHandle> {
+        self.0.as_ref().map(PrometheusRecorder::handle)
     }
 }
 

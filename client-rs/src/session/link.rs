@@ -15,8 +15,6 @@ use tonic::Streaming;
 use super::Hub;
 use super::state::{Pending, Phase, State, unlock_request};
 use crate::client::Inner;
-use crate::pool::{Pool, Transport};
-use crate::seams::Dial;
 use crate::types::{LostReason, Outcome};
 use crate::{Error, runtime};
 
@@ -47,7 +45,7 @@ struct Link {
     /// Gone with the last client, guard and lock that is being given back.
     inner: Weak<Inner>,
     /// Where to go once more if the runtime is torn down.
-    way: (Vec<String>, Transport, Option<Dial>),
+    way: runtime::Way,
     ended: bool,
 }
 
@@ -153,21 +151,9 @@ impl Drop for Link {
         drop(state);
         // Order: it may hold the client's last, whose end needs the state.
         drop(pending);
-        if requests.is_empty() {
-            return;
+        if !requests.is_empty() {
+            runtime::unlock_detached(self.way.clone(), requests);
         }
-        let (urls, transport, dial) = self.way.clone();
-        runtime::run_detached(async move {
-            let Ok(pool) = Pool::connect(&urls, &transport, dial).await else {
-                return;
-            };
-            for request in requests {
-                if let Ok((channel, _)) = pool.unary() {
-                    // Nobody is left to be told.
-                    let _ = LockServiceClient::new(channel).unlock(request).await;
-                }
-            }
-        });
     }
 }
 
