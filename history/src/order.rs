@@ -148,34 +148,48 @@ pub fn fifo(key: &Key) -> Vec<Violation> {
 
 /// Those that were never granted, and were passed before they can have left.
 fn passed_while_waiting(key: &Key) -> Vec<Violation> {
-    // By when they were asked for; then the earliest grant of those that were asked for then or later.
-    let mut later: Vec<(Time, Time, u64)> = key
-        .holds()
-        .map(|(ticket, hold)| (ticket.asked, hold.at, hold.token))
-        .collect();
-    later.sort_unstable();
-    let mut earliest = (Time::MAX, 0);
-    for (_, granted, token) in later.iter_mut().rev() {
-        earliest = earliest.min((*granted, *token));
-        (*granted, *token) = earliest;
-    }
+    let kind = |mode: Mode| core::mem::discriminant(&mode);
     let mut found = Vec::new();
-    for ticket in &key.tickets {
-        // Of one that was refused without its own doing nobody knows when.
-        let unknown = ticket.granted.is_some() || ticket.away || (ticket.refused.is_some() && ticket.leaving.is_none());
-        let Some(queued) = ticket.queued.filter(|_| !unknown) else {
-            continue;
-        };
-        let left = ticket.leaving.unwrap_or(Time::MAX);
-        let first = later.partition_point(|(asked, ..)| *asked <= queued);
-        if let Some((_, granted, token)) = later.get(first).filter(|(_, granted, _)| *granted < left) {
-            let text = format!(
-                "request {} is in line since {}, token {token} was asked for later and granted",
-                ticket.request,
-                seconds(queued)
-            );
-            found.push(key.violation(Property::Fifo, *granted, text));
+    let kinds = [
+        Mode::Exclusive,
+        Mode::Shared,
+        Mode::Permits {
+            permits: 0,
+            capacity: 0,
+        },
+    ];
+    for of_kind in kinds.map(kind) {
+        // One of those that go together may have been granted with the other, and not have heard of it yet.
+        let together = |mode: Mode| kind(mode) == of_kind && mode != Mode::Exclusive;
+        // By when they were asked for; then the earliest grant of those that were asked for then or later.
+        let mut later: Vec<(Time, Time, u64)> = key
+            .holds()
+            .filter(|(ticket, _)| !together(ticket.mode))
+            .map(|(ticket, hold)| (ticket.asked, hold.at, hold.token))
+            .collect();
+        later.sort_unstable();
+        let mut earliest = (Time::MAX, 0);
+        for (_, granted, token) in later.iter_mut().rev() {
+            earliest = earliest.min((*granted, *token));
+            (*granted, *token) = earliest;
         }
+        let waiting = key.tickets.iter().filter(|ticket| kind(ticket.mode) == of_kind);
+        found.extend(waiting.filter_map(|ticket| passed_by(key, ticket, &later)));
     }
     found
+}
+
+fn passed_by(key: &Key, ticket: &Ticket, later: &[(Time, Time, u64)]) -> Option<Violation> {
+    // Of one that was refused without its own doing nobody knows when.
+    let unknown = ticket.granted.is_some() || ticket.away || (ticket.refused.is_some() && ticket.leaving.is_none());
+    let queued = ticket.queued.filter(|_| !unknown)?;
+    let left = ticket.leaving.unwrap_or(Time::MAX);
+    let first = later.partition_point(|(asked, ..)| *asked <= queued);
+    let (_, granted, token) = later.get(first).filter(|(_, granted, _)| *granted < left)?;
+    let text = format!(
+        "request {} is in line since {}, token {token} was asked for later and granted",
+        ticket.request,
+        seconds(queued)
+    );
+    Some(key.violation(Property::Fifo, *granted, text))
 }

@@ -166,6 +166,11 @@ fn one_that_was_passed_and_never_granted() {
     let mut left = passed.clone();
     left[4].0 = 3;
     fine(&left);
+    // Readers are granted together, and one may go away before it hears of it.
+    let mut together = passed.clone();
+    together[0].2 = SHARED;
+    together[2].2 = SHARED;
+    fine(&together);
 }
 
 #[test]

@@ -188,9 +188,17 @@ impl Shard {
                 // The repeat is a message of the client's: the lease may count from it.
                 hold.lease_end = hold.lease_end.max(now.after(ttl));
             }
-            if request.stream.is_some_and(|stream| stream.kind == StreamKind::Plain) {
-                record_changes |= hold.ack_until.take().is_some();
-                hold.outcome_up_to = None;
+            match request.stream.map(|stream| stream.kind) {
+                Some(StreamKind::Plain) => {
+                    record_changes |= hold.ack_until.take().is_some();
+                    hold.outcome_up_to = None;
+                }
+                // It is told anew, and worth its time from this message (T2), also while the commit of this is awaited.
+                Some(StreamKind::Session) => {
+                    let again = now.after(self.config.ack_timeout);
+                    hold.ack_until = hold.ack_until.map(|until| until.max(again));
+                }
+                None => {}
             }
         }
         self.count_wish(key, had, has);

@@ -12,16 +12,20 @@ use crate::types::{EventOptions, Number, Outcome, RequestId, Stream, StreamId, S
 use crate::{Config, Shard};
 
 fn lock(owner: &str, stream: u64) -> Command {
+    lock_on(owner, stream, StreamKind::Plain, 0)
+}
+
+fn lock_on(owner: &str, stream: u64, kind: StreamKind, attach_number: u64) -> Command {
     Command::Lock(Box::new(LockRequest {
         terms: Arc::new(Terms {
             request_id: Some(RequestId([7; 16])),
             ..Terms::exclusive("a", owner)
         }),
-        attach_number: 0,
+        attach_number,
         attach_only: false,
         stream: Some(Stream {
             id: StreamId(stream),
-            kind: StreamKind::Plain,
+            kind,
         }),
         ttl: Duration::from_secs(30),
         events: EventOptions::default(),
@@ -40,6 +44,33 @@ fn grants(out: &Output) -> Vec<(u64, Number)> {
     out.effects.iter().filter_map(granted).collect()
 }
 
+fn unlock(owner: &str, token: Number) -> Command {
+    Command::Unlock(Unlock {
+        key: Arc::from("a"),
+        owner: Arc::from(owner),
+        token: Some(token),
+        request_id: None,
+        outcome: Outcome::default(),
+    })
+}
+
+/// A grant that is told anew is worth its time from the repeat (T2), also when the commit of that, and so its push, takes
+/// longer than was left. The simulation found it otherwise.
+#[test]
+fn a_repeated_grant_is_kept_while_its_push_waits() {
+    let mut shard = Shard::recover(Config::default(), Records::default(), Time(1));
+    let mut out = Output::default();
+    let at = |millis: u64| Time(millis * 1_000_000);
+    shard.apply(lock("x", 1), at(1), &mut out);
+    shard.apply(lock_on("y", 2, StreamKind::Session, 0), at(2), &mut out);
+    shard.apply(unlock("x", 1), at(3), &mut out);
+    let token = grants(&out).last().map(|(_, token)| *token);
+    shard.apply(lock_on("y", 3, StreamKind::Session, 1), at(1_000), &mut out);
+    shard.expire_due(at(1_500), &mut out);
+    let reply = shard.apply(unlock("y", token.unwrap_or_default()), at(1_900), &mut out);
+    assert_eq!(reply, Reply::Unlock(Ok(UnlockReply::Released { claims: 0 })));
+}
+
 /// Three take tickets; each unlock grants the next in order, with growing tokens; at the end nothing is left.
 #[test]
 fn grants_in_order_and_leaves_nothing() {
@@ -53,14 +84,7 @@ fn grants_in_order_and_leaves_nothing() {
     let mut token = 1;
     for (owner, next) in [("x", Some(2)), ("y", Some(3)), ("z", None)] {
         let mut out = Output::default();
-        let unlock = Unlock {
-            key: Arc::from("a"),
-            owner: Arc::from(owner),
-            token: Some(token),
-            request_id: None,
-            outcome: Outcome::default(),
-        };
-        let reply = shard.apply(Command::Unlock(unlock), Time(3), &mut out);
+        let reply = shard.apply(unlock(owner, token), Time(3), &mut out);
         shard.check();
         assert_eq!(reply, Reply::Unlock(Ok(UnlockReply::Released { claims: 0 })));
         let granted = grants(&out);

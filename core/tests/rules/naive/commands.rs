@@ -8,7 +8,7 @@ use ticketlock_core::types::{
     DetachCause, LostReason, Mode, OnDisconnect, RefusedReason, SameOwner, StreamId, StreamKind, Time,
 };
 
-use super::{Answer, Claim, Naive, RECOVERY_GRACE, Ticket, Told};
+use super::{ACK_TIMEOUT, Answer, Claim, Naive, RECOVERY_GRACE, Ticket, Told};
 
 impl Naive {
     pub fn lock(&mut self, request: &LockRequest) -> Answer {
@@ -157,6 +157,8 @@ impl Naive {
             if request.stream.unwrap().kind == StreamKind::Plain {
                 hold.ack = None;
                 hold.took = None;
+            } else {
+                hold.ack = hold.ack.map(|ack| ack.max(now.after(ACK_TIMEOUT)));
             }
         }
         let (born, key) = (ticket.born, ticket.key.clone());
