@@ -1,14 +1,15 @@
 # run: a server, release build. test: everything, installs what it needs. verify: checks, writes nothing.
 # fix: what can be mended by a tool. bench: the core's benches with their bounds, then Ticketlock beside others.
-# soak: 10,000 locks of one client for ten minutes. torture: a thousand cut connections and 500 killed servers under load.
+# sim: runs of the simulation, SEEDS=A..B or one seed. soak: 10,000 locks of one client for ten minutes.
+# torture: a thousand cut connections and 500 killed servers under load.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test verify fix bench soak torture
+.PHONY: help run test verify fix bench sim soak torture
 
 help:
-	@echo "make run | test | verify | fix | bench | soak | torture"
+	@echo "make run | test | verify | fix | bench | sim | soak | torture"
 
 run:
 	cargo run --release --locked -- serve
@@ -23,6 +24,10 @@ verify:
 	scripts/prepare.sh verify
 	scripts/verify.sh
 	@echo "make verify: passed"
+
+SEEDS ?= 0..1000
+sim:
+	cargo run --release --locked -p ticketlock-sim -- $(SEEDS)
 
 soak:
 	TICKETLOCK_SOAK=400 cargo test --release --locked --test sessions ten_thousand -- --nocapture

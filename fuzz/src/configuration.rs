@@ -1,10 +1,15 @@
-//! Text from people and programs: keys, owners, prefixes, page tokens, numbers of shards.
+//! Text from people and programs: keys, owners, prefixes, page tokens, numbers of shards, values on the command line.
 //!
 //! What a key may be is said here a second time, in other words than in `convert`, so that the two can differ.
+
+/// The command's own parsers: a binary exports nothing.
+#[path = "../../src/cli/values.rs"]
+mod values;
 
 use ticketlock::config::Limits;
 use ticketlock::grpc::convert;
 use ticketlock_core::sharding::{SHARDS_MAX, ShardCount};
+use values::{OnDisconnect, StoreUrl};
 
 /// One text as everything that it could be.
 pub(crate) fn run(text: &str) {
@@ -12,6 +17,8 @@ pub(crate) fn run(text: &str) {
     names(text, &limits);
     page_tokens(text, &limits);
     shards(text);
+    durations(text);
+    others(text);
 }
 
 fn names(text: &str, limits: &Limits) {
@@ -59,5 +66,38 @@ fn shards(text: &str) {
         // Twice as many shards split each in two, and mix nothing.
         assert_eq!(shard & (count.get() / 2).saturating_sub(1), before, "{text:?}");
         before = shard;
+    }
+}
+
+fn durations(text: &str) {
+    let span = values::parse_duration(text);
+    let positive = span.as_ref().is_ok_and(|span| !span.is_zero());
+    assert_eq!(values::parse_positive(text).is_ok(), positive, "{text:?}");
+    if let Ok(span) = span {
+        let said = humantime::format_duration(span).to_string();
+        assert_eq!(values::parse_duration(&said), Ok(span), "{text:?} is {said}");
+    }
+}
+
+fn others(text: &str) {
+    if let Ok((name, value)) = values::parse_pair(text) {
+        assert!(!name.contains('=') && format!("{name}={value}") == text, "{text:?}");
+    }
+    match values::parse_on_disconnect(text) {
+        Ok(OnDisconnect::Release) => assert_eq!(text, "release"),
+        Ok(OnDisconnect::Lease) => assert_eq!(text, "lease"),
+        Ok(policy @ OnDisconnect::Grace(span)) => {
+            let said = format!("grace={}", humantime::format_duration(span));
+            assert_eq!(values::parse_on_disconnect(&said), Ok(policy), "{text:?} is {said}");
+        }
+        Err(_) => {}
+    }
+    match values::parse_store(text) {
+        Ok(StoreUrl::Memory) => assert!(["memory", "memory:"].contains(&text), "{text:?}"),
+        Ok(StoreUrl::File(dir)) => {
+            let said = format!("file:{}", dir.display());
+            assert!(said == text && !dir.as_os_str().is_empty(), "{text:?} is {said}");
+        }
+        Err(_) => {}
     }
 }

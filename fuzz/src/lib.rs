@@ -6,7 +6,7 @@
 //! ```sh
 //! cargo test                                                       # in fuzz/: the replay
 //! cargo run --example seed                                         # in fuzz/: writes corpus/ anew
-//! cargo +nightly fuzz run --features libfuzzer commands /tmp/found fuzz/corpus/commands
+//! cargo +nightly fuzz run --features libfuzzer commands target/found fuzz/corpus/commands
 //! ```
 
 mod commands;

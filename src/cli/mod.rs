@@ -15,6 +15,7 @@ mod signals;
 mod store;
 mod terminal;
 mod token;
+mod values;
 mod verify;
 
 use std::future::Future;

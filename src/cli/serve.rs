@@ -13,8 +13,9 @@ use ticketlock::telemetry::logging;
 use ticketlock_core::sharding::{SHARDS_MAX, ShardCount};
 use tokio::net::TcpListener;
 
-use super::args::{LogFormat, Serve, StoreUrl};
+use super::args::{LogFormat, Serve};
 use super::signals::Stops;
+use super::values::StoreUrl;
 
 /// Serves until a signal ends it.
 pub async fn run(args: Serve) -> anyhow::Result<ExitCode> {

@@ -13,7 +13,8 @@ use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::args::{Format, parse_positive};
+use super::args::Format;
+use super::values::parse_positive;
 
 /// How often what was recorded is checked, while no request is under way.
 const CHECKED_EVERY: Duration = Duration::from_secs(10);

@@ -15,8 +15,9 @@ use clap::ValueEnum;
 use serde_json::json;
 use ticketlock_client::Client;
 
-use super::args::{Connection, Format, parse_positive};
+use super::args::{Connection, Format};
 use super::output::table;
+use super::values::parse_positive;
 use measure::{Clock, Report};
 
 /// Load a server, and show what it does.

@@ -171,7 +171,10 @@ pub(super) fn ticket(number: Number, bytes: &[u8]) -> Result<TicketRecord, Unrea
             ttl: Duration::from_nanos(claim.ttl),
         })
     };
-    let claims = wire.claims.into_iter().map(claim).collect::<Result<_, Unreadable>>()?;
+    let claims: smallvec::SmallVec<_> = wire.claims.into_iter().map(claim).collect::<Result<_, Unreadable>>()?;
+    if claims.is_empty() {
+        return Err(unknown("claims", "none"));
+    }
     let hold = wire.hold.map(|hold| {
         Ok(Box::new(HoldRecord {
             token: hold.token,
@@ -265,6 +268,25 @@ pub(super) fn pending(key: &str, bytes: &[u8]) -> Result<OutcomeRecord, Unreadab
         outcome: outcome_in(wire.outcome)?,
         up_to: wire.up_to,
     })
+}
+
+/// For `fuzz/` alone: what can be decoded is encoded to what decodes to the same.
+///
+/// # Panics
+/// Where it is not.
+pub fn fuzz_record(bytes: &[u8]) {
+    fn check<R: PartialEq + std::fmt::Debug>(
+        bytes: &[u8],
+        decode: impl Fn(&[u8]) -> Result<R, Unreadable>,
+        encode: fn(&R) -> Vec<u8>,
+    ) {
+        if let Ok(record) = decode(bytes) {
+            assert_eq!(decode(&encode(&record)), Ok(record), "written, it is another record");
+        }
+    }
+    check(bytes, |bytes| ticket(7, bytes), ticket_bytes);
+    check(bytes, |bytes| end(7, bytes), end_bytes);
+    check(bytes, |bytes| pending("key", bytes), pending_bytes);
 }
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Unreadable> {

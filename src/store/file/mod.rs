@@ -30,6 +30,8 @@ use progress::Said;
 pub use backup::{Offline, restore};
 pub use database::About;
 pub use disk::{CACHE_BYTES, Disk};
+#[doc(hidden)]
+pub use format::fuzz_record;
 
 /// The data file.
 const DATA: &str = "locks.redb";
