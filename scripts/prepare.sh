@@ -82,6 +82,7 @@ case $goal in
     need ip iproute2
     need iptables iptables
     need strace strace
+    need faketime faketime
     prometheus
     python tests/python/requirements.txt
     ;;

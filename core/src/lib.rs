@@ -19,6 +19,8 @@ extern crate alloc;
 pub mod command;
 pub mod config;
 pub mod output;
+#[doc(hidden)]
+pub mod planted;
 pub mod record;
 pub mod shard;
 pub mod sharding;

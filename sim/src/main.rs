@@ -20,6 +20,9 @@ struct Args {
     /// Run each twice, and compare what clients saw.
     #[arg(long)]
     twice: bool,
+    /// Begin no other seed once one broke a promise.
+    #[arg(long)]
+    stop: bool,
     /// Run one seed in this process, and print what clients saw.
     #[arg(long, hide = true)]
     here: bool,
@@ -52,7 +55,7 @@ fn main() -> anyhow::Result<ExitCode> {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
+                    if seed >= end || (args.stop && sums.broken.load(Ordering::Relaxed) > 0) {
                         return;
                     }
                     if let Err(error) = look(seed, args.twice, &sums) {
@@ -121,6 +124,10 @@ fn run(seed: u64) -> anyhow::Result<String> {
 
 /// Runs a seed in this process. Nothing in it draws a random number or reads a clock that is not the simulation's.
 fn here(seed: u64) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("TICKETLOCK_PLANTED") {
+        anyhow::ensure!(ticketlock_core::planted::plant(&name), "there is no defect {name}");
+    }
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
     let report = ticketlock_sim::run(seed)?;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ticketlock_core::output::Effect;
+use ticketlock_core::planted::{Bug, planted};
 use ticketlock_core::types::{Number, Time};
 use ticketlock_core::{Output, Shard};
 
@@ -245,6 +246,9 @@ impl Slot {
         let took = runtime.clock.now().since(batch.began);
         runtime.observer.committed(self.number, took, batch.count);
         self.leave(runtime, open, &state.watchers, batch.steps);
+        if planted(Bug::WakeUpLost) && open.queue.len() == 1 {
+            return;
+        }
         self.pump(runtime, state);
     }
 

@@ -51,6 +51,9 @@ pub async fn start_server(config: ServerConfig) -> TestServer {
 
 /// Starts a server over this store.
 pub async fn start_server_over(store: Arc<dyn Store>, config: ServerConfig) -> TestServer {
+    if let Ok(name) = std::env::var("TICKETLOCK_PLANTED") {
+        assert!(ticketlock_core::planted::plant(&name), "there is no defect {name}");
+    }
     let server = Server::start(store, config, IdSource::system()).await.expect("starts");
     let service = server.service().clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use crate::command::{ForceReply, Refusal, Renew, Unlock, UnlockReply};
 use crate::output::{Event, HappeningKind};
+use crate::planted::{Bug, planted};
 use crate::record::{Change, End, EndRecord};
 use crate::shard::state::{Claim, EndedName, Ghost, Hold, KeyIndex, Name, Slot};
 use crate::shard::{Shard, Step};
@@ -21,14 +22,16 @@ impl Shard {
     }
 
     fn unlock_token(&mut self, token: Number, unlock: Unlock, step: &mut Step<'_>) -> Result<UnlockReply, Refusal> {
-        let Some(slot) = self.find_hold(&unlock.key, token) else {
+        let any = || self.keys[*self.key_index.get(&unlock.key)?].holders.head();
+        let any = if planted(Bug::AnyTokenUnlocks) { any() } else { None };
+        let Some(slot) = any.or_else(|| self.find_hold(&unlock.key, token)) else {
             return Ok(self.unknown_token(token));
         };
         if self.end_if_over(slot, step) {
             return Ok(self.unknown_token(token));
         }
         let ticket = &self.tickets[slot];
-        if ticket.terms.owner != unlock.owner {
+        if ticket.terms.owner != unlock.owner && any.is_none() {
             return Ok(UnlockReply::LockByOther);
         }
         let index = match unlock.request_id {
@@ -144,10 +147,14 @@ impl Shard {
         let ttl = ticket.ttl;
         let hold = ticket.hold.as_mut()?;
         // T1: never backwards. T2: what is answered here may be counted, so it is kept.
+        let before = hold.lease_end;
         hold.lease_end = hold.lease_end.max(now.after(ttl)).min(hold.end_max);
         hold.promised_end = hold.promised_end.max(hold.lease_end);
         hold.expiring_told = false;
         let left = hold.lease_end.since(now);
+        if planted(Bug::RenewalNotKept) {
+            (hold.lease_end, hold.promised_end) = (before, before);
+        }
         let acked = hold.ack_until.take().is_some();
         if acked {
             hold.outcome_up_to = None;
@@ -229,6 +236,7 @@ impl Shard {
         let over = claim.away_end <= now;
         match (over, held) {
             (true, true) => self.lose_claim(slot, index, step),
+            (true, false) if planted(Bug::WaiterLeftBehind) => {}
             (true, false) => self.leave(slot, RefusedReason::Disconnected, step),
             (false, true) => self.arm_ticket(slot, now),
             (false, false) => {
@@ -363,7 +371,7 @@ impl Shard {
         if hold.ack_until.is_some_and(|until| until <= now) {
             return Some(LostReason::NotAcked);
         }
-        if ticket.hold_end(hold) > now {
+        if ticket.hold_end(hold) > now || (planted(Bug::ExpiryOffByOne) && ticket.hold_end(hold) == now) {
             return None;
         }
         let leased = |claim: &Claim| claim.terms.on_disconnect == OnDisconnect::Lease || claim.stream.is_some();

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 
 use slab::Slab;
 
+use crate::planted::{Bug, planted};
 use crate::shard::state::{Slot, Ticket};
 use crate::types::Number;
 
@@ -54,7 +55,8 @@ impl List {
     }
 
     pub(crate) fn push_back(&mut self, tickets: &mut Slab<Box<Ticket>>, slot: Slot) {
-        self.insert_after(tickets, self.tail, slot);
+        let after = if planted(Bug::LastInFirstOut) { None } else { self.tail };
+        self.insert_after(tickets, after, slot);
     }
 
     /// Inserts before the first ticket with a larger `order`. Tickets that come back stood near the head, so the walk

@@ -13,11 +13,24 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::output::Output;
+use crate::planted::{Bug, planted};
 use crate::record::{ClaimRecord, HoldRecord, OutcomeRecord, Records, TicketRecord};
 use crate::shard::list::Links;
 use crate::shard::state::{Claim, Claims, Hold, Key, LiveName, Ticket, Wait};
 use crate::shard::{Reattach, Shard, Step};
-use crate::types::{EventOptions, Mode, OnDisconnect, Time};
+use crate::types::{EventOptions, Mode, Number, OnDisconnect, Time};
+
+/// Where numbers go on.
+fn counter_of(records: &Records) -> Number {
+    if !planted(Bug::TokenReused) {
+        return records.mark;
+    }
+    let highest = records
+        .tickets
+        .iter()
+        .map(|it| it.hold.as_ref().map_or(it.ticket, |hold| hold.token));
+    highest.max().unwrap_or(records.base)
+}
 
 impl Shard {
     /// Makes a shard of what a store kept; of `Records { mark, base, .. }` alone where it kept nothing yet.
@@ -39,7 +52,7 @@ impl Shard {
             timers: BTreeSet::new(),
             unfinished: VecDeque::new(),
             dirty: Vec::new(),
-            counter: records.mark,
+            counter: counter_of(&records),
             mark: records.mark,
             base: records.base,
             fresh: None,

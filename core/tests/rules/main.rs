@@ -14,11 +14,19 @@ mod script;
 mod wild;
 mod world;
 
+/// The defect that the environment names, where the tests are built to have one.
+pub(crate) fn plant() {
+    if let Ok(name) = std::env::var("TICKETLOCK_PLANTED") {
+        assert!(ticketlock_core::planted::plant(&name), "there is no defect {name}");
+    }
+}
+
 use proptest::test_runner::{Config, RngSeed};
 
 /// So many cases from one seed, the same in each run: `PROPTEST_RNG_SEED=n` looks elsewhere, `PROPTEST_CASES=n` longer.
 /// A failure prints the shortest steps that show it.
 fn cases(cases: u32) -> Config {
+    plant();
     let environment = Config::default();
     let config = Config {
         failure_persistence: None,

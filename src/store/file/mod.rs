@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ticketlock_core::planted::{Bug, planted};
 use ticketlock_core::record::Change;
 use ticketlock_core::sharding::ShardCount;
 
@@ -235,6 +236,9 @@ impl Store for FileStore {
             changes,
             answer,
         });
+        if planted(Bug::AnsweredBeforeSync) {
+            return Commit::Done(Ok(()));
+        }
         Commit::Pending(Box::pin(async move { done.await.unwrap_or_else(|_| Err(gone())) }))
     }
 
@@ -291,6 +295,9 @@ fn load(disk: &dyn Disk, create: impl FnOnce(&str) -> Result<Data, Failure>) -> 
             disk.remove(DATA_NEW)?;
             drop(create(DATA_NEW).map_err(io::Error::other)?);
             disk.rename(DATA_NEW, DATA)?;
+            if planted(Bug::NameNotSynced) {
+                return Ok(());
+            }
             disk.sync_names()
         };
         made().map_err(failed)?;
