@@ -1,6 +1,7 @@
 # run: a server, release build. test: everything, installs what it needs. verify: checks, writes nothing.
 # fix: what can be mended by a tool. bench: the core's benches with their bounds, then Ticketlock beside others.
-# sim: runs of the simulation, SEEDS=A..B or one seed. soak: 10,000 locks of one client for ten minutes.
+# sim: runs of the simulation, SEEDS=A..B or one seed. soak: an hour of mixed load, then
+# 10,000 locks of one client for ten minutes.
 # torture: a thousand cut connections and 500 killed servers under load.
 
 SHELL := /bin/bash
@@ -17,6 +18,7 @@ run:
 test:
 	scripts/prepare.sh test
 	cargo test --locked
+	scripts/planted.py
 	scripts/test-python.sh
 	@echo "make test: passed"
 
@@ -30,6 +32,8 @@ sim:
 	cargo run --release --locked -p ticketlock-sim -- $(SEEDS)
 
 soak:
+	cargo build --release --locked --bin ticketlock
+	scripts/soak.py --ticketlock $${CARGO_TARGET_DIR:-target}/release/ticketlock
 	TICKETLOCK_SOAK=400 cargo test --release --locked --test sessions ten_thousand -- --nocapture
 
 torture:

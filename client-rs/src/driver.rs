@@ -329,9 +329,10 @@ impl Driver {
                 reply,
                 leaving,
             } => {
+                // When the unlock is first sent, whatever the clock says when it is answered.
+                let promised = self.view.read().promised_until > Some(self.inner.clock.now());
                 let answer = self.unlock(outcome).await;
                 self.asked = false;
-                let promised = self.view.read().promised_until > Some(self.inner.clock.now());
                 let answer = answer.map(|result| match result {
                     // An earlier try of this unlock did it, and its answer was lost.
                     UnlockResult::AlreadyReleased { ended_by: None } if promised => Unlocked::Unlocked,

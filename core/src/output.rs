@@ -15,8 +15,18 @@ pub struct Output {
     pub changes: Vec<Change>,
     /// For streams, watchers and counters.
     pub effects: Vec<Effect>,
-    /// Tickets granted in these steps: when their effects have left, say so with [`crate::Shard::pushed`].
-    pub granted: Vec<Number>,
+    /// Grants that are told in these steps. When their effects have left, say so with [`crate::Shard::pushed`]; where that
+    /// is not at once, say [`crate::Shard::unsent`] before.
+    pub granted: Vec<ToldGrant>,
+}
+
+/// A grant that is told, for the first time or again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldGrant {
+    /// Whose.
+    pub ticket: Number,
+    /// The lease that its client may count from then on.
+    pub ttl: Duration,
 }
 
 /// Something the shell does once the changes are committed.

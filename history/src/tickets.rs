@@ -52,8 +52,12 @@ pub(crate) struct Granted {
 }
 
 impl Granted {
-    /// The earliest instant at which the hold can have ended by what its client saw and did.
+    /// The earliest instant at which the hold can have ended by what its client saw and did. One that was over when its
+    /// client was told of it can have ended at any time.
     pub fn kept_until(&self) -> Time {
+        if self.until <= self.at {
+            return Time::ZERO;
+        }
         let ends = [self.unlocking, self.lost];
         ends.into_iter().flatten().fold(self.until, Time::min)
     }

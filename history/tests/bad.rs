@@ -204,6 +204,10 @@ fn another_granted_within_the_lease() {
     let mut in_time = early.clone();
     in_time[3].0 = 30;
     fine(&in_time);
+    // Told of late: another one may have had it by then.
+    let mut late = early.clone();
+    late[1] = (30, 1, leased(1, 30));
+    fine(&late);
     let mut renewed = in_time.to_vec();
     renewed.push((20, 1, What::Counts { until: s(40) }));
     found(&renewed, Property::MutualExclusion);

@@ -27,6 +27,8 @@ pub struct Trouble {
     pub fail_sync: bool,
     /// The next write fails.
     pub fail_write: bool,
+    /// A commit takes up to two seconds.
+    pub slow: bool,
     /// There is no space, but what was kept in reserve.
     pub full: bool,
     /// Space is kept in reserve.

@@ -18,6 +18,8 @@ pub enum Kind {
     WriteFails,
     /// No space is left on the disk.
     DiskFull,
+    /// A commit takes up to two seconds.
+    DiskSlow,
     /// The server is ended in good order, and started again.
     Restart,
     /// Packets between a client and the server are lost.
@@ -72,12 +74,13 @@ pub fn plan(random: &Random, clients: u32, span: Duration) -> Vec<Fault> {
 }
 
 fn server_fault(random: &Random, at: Duration) -> Fault {
-    let kind = match random.below(10) {
+    let kind = match random.below(12) {
         0..=2 => Kind::PowerLoss,
         3..=5 => Kind::PowerLossAfter(random.below(30)),
         6 => Kind::SyncFails,
         7 => Kind::WriteFails,
         8 => Kind::DiskFull,
+        9 | 10 => Kind::DiskSlow,
         _ => Kind::Restart,
     };
     let lasts = random.shorter(Duration::from_secs(3));

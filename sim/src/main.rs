@@ -142,8 +142,8 @@ fn here(seed: u64) -> anyhow::Result<ExitCode> {
     if report.checked.violations.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    for violation in &report.checked.violations {
-        say(&violation.to_string());
+    for found in &report.checked.violations {
+        say(&format!("{}; on this key before:\n{}", found.violation, found.before));
     }
     say(&format!("faults:\n  {}", faults.join("\n  ")));
     Ok(ExitCode::FAILURE)

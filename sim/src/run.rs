@@ -163,14 +163,19 @@ async fn serve(world: Rc<World>) -> turmoil::Result {
     let disk = SimDisk::on(&world.trouble, &world.random)?;
     *world.disk.borrow_mut() = Some(disk.clone());
     let syncs = Random::new(world.random.draw());
-    let pause = move || Duration::from_micros(100) + syncs.shorter(Duration::from_millis(4));
+    let trouble = Arc::clone(&world.trouble);
+    let pause = move || {
+        let slow = trouble.lock().unwrap_or_else(PoisonError::into_inner).slow;
+        let longest = Duration::from_millis(if slow { 2_000 } else { 4 });
+        Duration::from_micros(100) + syncs.shorter(longest)
+    };
     let ids = IdSource::seeded(world.random.draw());
     let shards = ShardCount::new(4).context("a power of two")?;
     let opened = FileStore::simulated(Arc::new(disk.clone()), ids.draw_id(), shards, 1_000_000, pause);
     let (store, committer) = match opened {
         Ok(opened) => opened,
         // It failed while it was opened: it is started again.
-        Err(_) if !disk.is_on() || world.recorder.now() < FAULTS => {
+        Err(_) if !world.stopping.load(Ordering::SeqCst) => {
             world.ended.store(true, Ordering::SeqCst);
             return Ok(());
         }
@@ -189,7 +194,7 @@ async fn serve(world: Rc<World>) -> turmoil::Result {
     let server = match Server::start(Arc::new(store), config, ids).await {
         Ok(server) => server,
         // The disk failed meanwhile: the process has ended.
-        Err(_) if world.recorder.now() < FAULTS => {
+        Err(_) if !world.stopping.load(Ordering::SeqCst) => {
             world.ended.store(true, Ordering::SeqCst);
             return Ok(());
         }
@@ -336,6 +341,7 @@ impl Harness<'_, '_> {
             Kind::SyncFails => return self.trouble(|trouble| trouble.fail_sync = true),
             Kind::WriteFails => return self.trouble(|trouble| trouble.fail_write = true),
             Kind::DiskFull => self.trouble(|trouble| trouble.full = true),
+            Kind::DiskSlow => self.trouble(|trouble| trouble.slow = true),
             Kind::Restart => return self.world.stop.notify_waiters(),
             Kind::Partition(client) => self.sim.partition(name(client), SERVER.0),
             Kind::Mute(client) => self.sim.partition_oneway(name(client), SERVER.0),
@@ -371,6 +377,7 @@ impl Harness<'_, '_> {
         match kind {
             Kind::PowerLoss => self.sim.bounce(SERVER.0),
             Kind::DiskFull => self.trouble(|trouble| trouble.full = false),
+            Kind::DiskSlow => self.trouble(|trouble| trouble.slow = false),
             Kind::Partition(client) => self.sim.repair(name(client), SERVER.0),
             Kind::Mute(client) => self.sim.repair_oneway(name(client), SERVER.0),
             Kind::Deaf(client) => self.sim.repair_oneway(SERVER.0, name(client)),

@@ -148,8 +148,8 @@ fn any() -> u64 {
 
 /// At once, so that who broke something sees it beside what was done.
 fn told(checked: Checked) -> Checked {
-    for violation in &checked.violations {
-        say(&violation.to_string());
+    for found in &checked.violations {
+        say(&format!("{}; on this key before:\n{}", found.violation, found.before));
     }
     checked
 }
@@ -164,7 +164,7 @@ fn print(args: &Verify, all: &Checked, seed: u64) -> anyhow::Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
     let violations = all.violations.len();
     if args.output == Format::Json {
-        let texts: Vec<String> = all.violations.iter().map(ToString::to_string).collect();
+        let texts: Vec<String> = all.violations.iter().map(|it| it.violation.to_string()).collect();
         let object = json!({
             "seed": seed, "seconds": args.duration.as_secs_f64(), "events": all.events, "grants": all.grants,
             "outcome_unknown": all.unknown, "violations": texts,

@@ -1,9 +1,9 @@
 //! What waits for a commit: steps with their replies, gathered into batches that each fit into one commit.
 
-use ticketlock_core::Output;
-use ticketlock_core::output::Effect;
+use ticketlock_core::output::{Effect, ToldGrant};
 use ticketlock_core::record::Change;
 use ticketlock_core::types::{Number, Time};
+use ticketlock_core::{Output, Shard};
 
 use super::error::ServiceError;
 use crate::store::{CommitLimits, change_bytes};
@@ -30,8 +30,8 @@ pub(super) struct Batch {
 pub(super) struct Held {
     /// For streams and watchers.
     pub(super) effects: Vec<Effect>,
-    /// Leases that begin then.
-    pub(super) granted: Vec<Number>,
+    /// Grants that are told then.
+    pub(super) granted: Vec<ToldGrant>,
     /// The reply.
     pub(super) answer: Option<Answer>,
 }
@@ -95,6 +95,7 @@ impl Batch {
 
 /// Makes a step wait: its effects move from `out`, its reply into a closure.
 pub(super) fn hold<T: Send + 'static>(
+    shard: &mut Shard,
     out: &mut Output,
     value: T,
     settle: impl FnOnce(&Result<T, ServiceError>, Told) + Send + 'static,
@@ -109,6 +110,7 @@ pub(super) fn hold<T: Send + 'static>(
     });
     let effects = std::mem::take(&mut out.effects);
     let granted = std::mem::take(&mut out.granted);
+    shard.unsent(&granted);
     (
         Held {
             effects,

@@ -155,7 +155,7 @@ impl Slot {
         if open.flight.is_none() && open.queue.is_empty() {
             self.step_alone(runtime, state, value, settle)
         } else {
-            let (held, receiver) = hold(&mut open.out, value, settle);
+            let (held, receiver) = hold(&mut open.shard, &mut open.out, value, settle);
             open.enqueue(runtime, held);
             Outcome::Later(receiver)
         }
@@ -195,7 +195,7 @@ impl Slot {
                     return outcome;
                 }
                 Commit::Pending(pending) => {
-                    let (held, receiver) = hold(&mut open.out, value, settle);
+                    let (held, receiver) = hold(&mut open.shard, &mut open.out, value, settle);
                     let began = runtime.clock.now();
                     open.flight = Some(Batch {
                         began,
@@ -417,7 +417,7 @@ impl Open {
         mut out: Output,
         settle: impl FnOnce(&Result<(), ServiceError>, Told) + Send + 'static,
     ) {
-        let (held, _) = hold(&mut out, (), settle);
+        let (held, _) = hold(&mut self.shard, &mut out, (), settle);
         self.out.changes = out.changes;
         self.enqueue(runtime, held);
     }

@@ -11,5 +11,5 @@ mod worker;
 
 pub use link::Link;
 pub use random::Random;
-pub use recorder::{Checked, Recorder, Story};
+pub use recorder::{Checked, Found, Recorder, Story};
 pub use worker::{Plan, Worker};

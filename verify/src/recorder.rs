@@ -104,7 +104,14 @@ impl Recorder {
             events: history.events.len(),
             grants: count(|what| matches!(what, What::Granted { .. })),
             unknown: count(|what| matches!(what, What::Away)),
-            violations: history.violations(),
+            violations: history
+                .violations()
+                .into_iter()
+                .map(|violation| Found {
+                    before: what_came_before(&history.events, &violation),
+                    violation,
+                })
+                .collect(),
         }
     }
 
@@ -112,10 +119,7 @@ impl Recorder {
     #[must_use]
     pub fn trace(&self) -> String {
         let events = self.events();
-        let lines = events
-            .iter()
-            .map(|event| format!("{:?} {} {} {:?}\n", event.at, event.key, event.request, event.what));
-        lines.collect()
+        events.iter().map(line).collect()
     }
 }
 
@@ -129,7 +133,16 @@ pub struct Checked {
     /// Requests whose place in line or outcome is not known, because the server or the way to it was away.
     pub unknown: usize,
     /// Broken promises.
-    pub violations: Vec<Violation>,
+    pub violations: Vec<Found>,
+}
+
+/// A broken promise, and what led to it.
+#[derive(Debug)]
+pub struct Found {
+    /// Which.
+    pub violation: Violation,
+    /// The last things that were seen of the key, a line each.
+    pub before: String,
 }
 
 impl Checked {
@@ -140,6 +153,23 @@ impl Checked {
         self.unknown += other.unknown;
         self.violations.extend(other.violations);
     }
+}
+
+/// How much is told of what led to a violation.
+const LINES_BEFORE: usize = 30;
+
+fn what_came_before(events: &[Event], violation: &Violation) -> String {
+    let mut of_key: Vec<&Event> = events
+        .iter()
+        .filter(|event| event.key == violation.key && event.at <= violation.at)
+        .collect();
+    of_key.sort_by_key(|event| event.at);
+    let told = of_key.iter().skip(of_key.len().saturating_sub(LINES_BEFORE));
+    told.map(|event| line(event)).collect()
+}
+
+fn line(event: &Event) -> String {
+    format!("{:?} {} {} {:?}\n", event.at, event.key, event.request, event.what)
 }
 
 /// Of each key the story of its highest token, and of every hold that goes on.

@@ -185,6 +185,10 @@ impl Worker {
     }
 
     async fn hold(&self, guard: Guard, story: &Story) {
+        // What had to wait promises nothing by time until its first renewal was answered.
+        if self.draws.below(3) == 0 && guard.confirmed().await.is_ok() {
+            story.looks(&guard);
+        }
         let long = match self.draws.below(4) {
             _ if guard.key().contains(LONG) => self.plan.ttl * 2,
             0 => self.draws.shorter(self.plan.while_busy),

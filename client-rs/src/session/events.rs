@@ -90,7 +90,7 @@ impl State {
                 Some(Phase::Held { .. }) => self.lose(id, LostReason::Disconnected),
                 _ => self.refuse(id, convert::refused(wire)),
             },
-            Event::Unlock(answer) => self.on_unlocked(id, convert::unlock(answer), now),
+            Event::Unlock(answer) => self.on_unlocked(id, convert::unlock(answer)),
             Event::Renew(answer) => self.on_renewed(id, as_of, answer, now),
             Event::Error(wire) => self.on_error(id, Error::from(wire), now),
             // An unlock's answer says it, too; the rest was not asked for, or is newer than this client.
@@ -215,19 +215,20 @@ impl State {
         }
     }
 
-    fn on_unlocked(&mut self, id: u64, answer: Result<UnlockResult, Error>, now: Duration) {
+    fn on_unlocked(&mut self, id: u64, answer: Result<UnlockResult, Error>) {
         if let Some(Pending::Unlock(unlocking)) = self.pending.remove(&id) {
-            self.gave_back(unlocking, answer, now);
+            self.gave_back(unlocking, answer);
         }
     }
 
     /// A lock has been given back, or is not known to have been.
-    pub(super) fn gave_back(&mut self, mut unlocking: Unlocking, answer: Result<UnlockResult, Error>, now: Duration) {
+    pub(super) fn gave_back(&mut self, mut unlocking: Unlocking, answer: Result<UnlockResult, Error>) {
         self.left.extend(unlocking.leaving.take());
         let Some(slot) = self.locks.remove(&unlocking.lock) else {
             return;
         };
-        let promised = slot.view.read().promised_until > Some(now);
+        // It was held when the unlock was first sent, whatever the clock says by now.
+        let promised = slot.view.read().promised_until > Some(unlocking.started);
         let waiting = matches!(slot.phase, Phase::Waiting { .. });
         let answer = answer.map(|result| match result {
             UnlockResult::Released { .. } | UnlockResult::Cancelled => Unlocked::Unlocked,
@@ -257,7 +258,7 @@ impl State {
                     self.retries.push(id);
                     self.pending.insert(id, Pending::Unlock(unlocking));
                 } else {
-                    self.gave_back(unlocking, Err(error), now);
+                    self.gave_back(unlocking, Err(error));
                 }
             }
             // The promise runs on; the next renewal comes in time.

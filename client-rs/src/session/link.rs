@@ -306,7 +306,7 @@ impl State {
             .collect();
         for id in late {
             if let Some(Pending::Unlock(unlocking)) = self.pending.remove(&id) {
-                self.gave_back(unlocking, Err(Error::stream_ended()), now);
+                self.gave_back(unlocking, Err(Error::stream_ended()));
             }
         }
         self.shortest = shortest;

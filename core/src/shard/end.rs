@@ -364,7 +364,7 @@ impl Shard {
     /// Why a hold is over at `now`, if it is.
     pub(super) fn over_reason(&self, slot: Slot, now: Time) -> Option<LostReason> {
         let ticket = &self.tickets[slot];
-        let hold = ticket.hold.as_ref()?;
+        let hold = ticket.hold.as_ref().filter(|hold| hold.unsent == 0)?;
         if hold.end_max <= now {
             return Some(LostReason::MaxHold);
         }

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::output::{Event, HappeningKind};
+use crate::output::{Event, HappeningKind, ToldGrant};
 use crate::record::{Change, OutcomeRecord};
 use crate::shard::list::List;
 use crate::shard::state::{Claim, Hold, KeyIndex, Slot};
@@ -95,18 +95,17 @@ impl Shard {
             end_max,
             // A grant that did not have to wait answers its request and needs no acknowledgement.
             ack_until: (in_session && !fresh).then_some(ack_until),
+            unsent: 0,
             expiring_told: false,
             contended_told: 0,
             previous_outcome,
             outcome_up_to,
         }));
-        let (number, mode) = (ticket.number, ticket.terms.mode);
+        let mode = ticket.terms.mode;
         self.keys[key].bars.add(mode);
         self.keys[key].holders.push_back(&mut self.tickets, slot);
         self.holders += 1;
-        step.out.granted.push(number);
-        let event = Event::Granted(self.granted(slot, now));
-        self.push_all(slot, &event, step);
+        self.tell_granted(slot, step);
         self.happened(
             slot,
             HappeningKind::Granted {
@@ -117,6 +116,14 @@ impl Shard {
         );
         self.touch(slot);
         self.arm_ticket(slot, now);
+    }
+
+    /// Tells all claims of a hold what they hold.
+    pub(super) fn tell_granted(&mut self, slot: Slot, step: &mut Step<'_>) {
+        let granted = self.granted(slot, step.now);
+        let (ticket, ttl) = (granted.ticket, granted.ttl);
+        step.out.granted.push(ToldGrant { ticket, ttl });
+        self.push_all(slot, &Event::Granted(granted), step);
     }
 
     /// G2: greater than every earlier token of the key. A ticket granted in the step that took it may use its own

@@ -6,7 +6,7 @@ use core::time::Duration;
 use smallvec::smallvec;
 
 use crate::command::{LockRequest, Refusal, TryReply};
-use crate::output::{Event, Granted, HappeningKind, Obstacle, Queued, WaitReason};
+use crate::output::{Event, Granted, HappeningKind, Obstacle, Queued, ToldGrant, WaitReason};
 use crate::planted::{Bug, planted};
 use crate::record::End;
 use crate::shard::state::{Claim, Key, KeyIndex, LiveName, Slot, Ticket, Wait, name_of};
@@ -41,9 +41,11 @@ impl Shard {
             return Ok(tell_last(&request, event, step));
         }
         if let Some(slot) = self.reenter(&request, step)? {
-            let event = Event::Granted(self.granted(slot, step.now));
+            let granted = self.granted(slot, step.now);
+            let (ticket, ttl) = (granted.ticket, granted.ttl);
+            step.out.granted.push(ToldGrant { ticket, ttl });
             if let Some(stream) = request.stream {
-                Self::push(step, stream.id, self.tickets[slot].number, event);
+                Self::push(step, stream.id, ticket, Event::Granted(granted));
             }
             return Ok(Some(self.tickets[slot].number));
         }
@@ -189,17 +191,9 @@ impl Shard {
                 // The repeat is a message of the client's: the lease may count from it.
                 hold.lease_end = hold.lease_end.max(now.after(ttl));
             }
-            match request.stream.map(|stream| stream.kind) {
-                Some(StreamKind::Plain) => {
-                    record_changes |= hold.ack_until.take().is_some();
-                    hold.outcome_up_to = None;
-                }
-                // It is told anew, and worth its time from this message (T2), also while the commit of this is awaited.
-                Some(StreamKind::Session) => {
-                    let again = now.after(self.config.ack_timeout);
-                    hold.ack_until = hold.ack_until.map(|until| until.max(again));
-                }
-                None => {}
+            if request.stream.is_some_and(|stream| stream.kind == StreamKind::Plain) {
+                record_changes |= hold.ack_until.take().is_some();
+                hold.outcome_up_to = None;
             }
         }
         self.count_wish(key, had, has);
@@ -217,8 +211,7 @@ impl Shard {
     /// Pushes to a ticket's streams what it is now, after the line had its chance to move.
     pub(super) fn tell_state(&mut self, slot: Slot, step: &mut Step<'_>) {
         if self.tickets[slot].hold.is_some() {
-            let event = Event::Granted(self.granted(slot, step.now));
-            self.push_all(slot, &event, step);
+            self.tell_granted(slot, step);
             return;
         }
         // A ticket that was away may have been all that stood before the grant, which then tells its stream.

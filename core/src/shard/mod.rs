@@ -35,10 +35,10 @@ use slab::Slab;
 
 use crate::command::{Command, Reply};
 use crate::config::Config;
-use crate::output::{Effect, Event, Happening, HappeningKind, Output};
+use crate::output::{Effect, Event, Happening, HappeningKind, Output, ToldGrant};
 use crate::record::{Change, EndRecord};
 use crate::types::{EventOptions, Number, RequestId, Stream, StreamId, Terms, Time};
-use state::{EndedName, Key, KeyIndex, LiveName, Slot, Ticket, name_of};
+use state::{EndedName, Hold, Key, KeyIndex, LiveName, Slot, Ticket, name_of};
 use time::Timer;
 
 /// One shard. See the crate's page for how to drive it.
@@ -169,21 +169,38 @@ impl Shard {
         }
     }
 
-    /// The grants of these tickets have left the server at `now`: their leases, and the time for their
-    /// acknowledgement, run from here.
-    pub fn pushed(&mut self, granted: &[Number], now: Time) {
-        for number in granted {
-            let Some(&slot) = self.numbers.get(number) else {
-                continue;
-            };
-            let ticket = &mut self.tickets[slot];
-            if let Some(hold) = &mut ticket.hold {
-                hold.lease_end = hold.lease_end.max(now.after(ticket.ttl));
-                hold.ack_until = hold
-                    .ack_until
-                    .map(|until| until.max(now.after(self.config.ack_timeout)));
+    /// These grants wait for the commit of their step. However long that takes, none of them is over before it has left:
+    /// their clients may count it from a message that is received meanwhile (T2).
+    pub fn unsent(&mut self, granted: &[ToldGrant]) {
+        for told in granted {
+            if let Some(hold) = self.told_hold(told) {
+                hold.unsent += 1;
             }
         }
+    }
+
+    /// These grants have left the server at `now`: their leases, and the time for their acknowledgement, run from here.
+    pub fn pushed(&mut self, granted: &[ToldGrant], now: Time) {
+        let ack_until = now.after(self.config.ack_timeout);
+        for told in granted {
+            let end = now.after(told.ttl);
+            let Some(hold) = self.told_hold(told) else { continue };
+            hold.ack_until = hold.ack_until.map(|until| until.max(ack_until));
+            // What left at once began at this `now`.
+            if hold.unsent > 0 {
+                hold.unsent -= 1;
+                hold.end_max = hold.end_max.max(end);
+                hold.lease_end = hold.lease_end.max(end);
+                if let Some(&slot) = self.numbers.get(&told.ticket) {
+                    self.arm_ticket(slot, now);
+                }
+            }
+        }
+    }
+
+    fn told_hold(&mut self, told: &ToldGrant) -> Option<&mut Hold> {
+        let slot = *self.numbers.get(&told.ticket)?;
+        self.tickets[slot].hold.as_deref_mut()
     }
 
     /// Whether a request of these terms waits or holds: a repeat of it takes no new ticket.

@@ -235,6 +235,7 @@ impl Shard {
             expiring_told: false,
             contended_told: 0,
             previous_outcome: record.previous_outcome.clone(),
+            unsent: 0,
             outcome_up_to: record.unacked.then_some(ticket.ticket),
         }
     }

@@ -367,6 +367,8 @@ pub(crate) struct Hold {
     pub end_max: Time,
     /// The grant is withdrawn then, unless it is acknowledged (G3).
     pub ack_until: Option<Time>,
+    /// How often it was told and has not left the server yet. Its times run from the push, so until then none is over.
+    pub unsent: u32,
     /// `Expiring` was pushed for the present lease.
     pub expiring_told: bool,
     /// The number of waiters that its streams were told last.

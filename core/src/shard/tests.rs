@@ -65,9 +65,15 @@ fn a_repeated_grant_is_kept_while_its_push_waits() {
     shard.apply(lock_on("y", 2, StreamKind::Session, 0), at(2), &mut out);
     shard.apply(unlock("x", 1), at(3), &mut out);
     let token = grants(&out).last().map(|(_, token)| *token);
+    out.granted.clear();
     shard.apply(lock_on("y", 3, StreamKind::Session, 1), at(1_000), &mut out);
+    shard.unsent(&out.granted);
     shard.expire_due(at(1_500), &mut out);
-    let reply = shard.apply(unlock("y", token.unwrap_or_default()), at(1_900), &mut out);
+    shard.check();
+    shard.pushed(&out.granted, at(1_800));
+    shard.check();
+    shard.expire_due(at(2_700), &mut out);
+    let reply = shard.apply(unlock("y", token.unwrap_or_default()), at(2_750), &mut out);
     assert_eq!(reply, Reply::Unlock(Ok(UnlockReply::Released { claims: 0 })));
 }
 

@@ -114,6 +114,10 @@ impl Shard {
 
     fn fire_hold(&mut self, slot: Slot, step: &mut Step<'_>) {
         let now = step.now;
+        // Once it has left, its times are looked at.
+        if self.tickets[slot].hold.as_ref().is_some_and(|hold| hold.unsent > 0) {
+            return;
+        }
         match self.over_reason(slot, now) {
             Some(crate::types::LostReason::NotAcked) => return self.withdraw(slot, step),
             Some(reason) => return self.end_lost(slot, reason, step),
@@ -293,6 +297,9 @@ impl Shard {
                 .unwrap_or(Time::NEVER);
             return ticket.wait.until.min(gone).min(passed);
         };
+        if hold.unsent > 0 {
+            return Time::NEVER;
+        }
         let claims = away.map(|claim| claim.end(hold)).min().unwrap_or(Time::NEVER);
         let ack = hold.ack_until.unwrap_or(Time::NEVER);
         let expiring = self.expiring_at(slot).unwrap_or(Time::NEVER);
