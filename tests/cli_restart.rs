@@ -1,5 +1,5 @@
 //! Goal: who holds a lock through `ticketlock lock`, and who waits for one, survives a restart of the server, whether it
-//! was killed or ended in good order: the same token, the same place, and no command is stopped.
+//! was killed, ended in good order or drained: the same token, the same place, and no command is stopped.
 
 #![expect(clippy::expect_used, reason = "tests")]
 
@@ -65,6 +65,7 @@ fn commands_go_on_over_a_restart() {
     for restart in [
         Server::killed_and_started,
         Server::stopped_and_started,
+        Server::drained_and_started,
         Server::killed_and_started,
     ] {
         server = restart(server, &store);

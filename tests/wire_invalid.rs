@@ -158,6 +158,11 @@ async fn invalid_other_requests() {
         locks.get_lock(v1::GetLockRequest::default()).await,
         ErrorReason::InvalidKey,
     );
+    let drain = v1::DrainRequest {
+        by: "b".repeat(257),
+        ..v1::DrainRequest::default()
+    };
+    check(server.admin().await.drain(drain).await, ErrorReason::InvalidReason);
     let force = v1::ForceUnlockRequest {
         key: "k".into(),
         fencing_token: 1,

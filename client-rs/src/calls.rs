@@ -228,6 +228,26 @@ impl Client {
         .await
     }
 
+    /// Ends the server in good order, as SIGTERM does, and waits until all is given back: at most for the time that the
+    /// server allows itself, 10 s unless configured otherwise. Whether what was held or waited for is kept for the next
+    /// server on that store; otherwise it has ended. `reason` and `by` are logged there. Sent once: after an error it may
+    /// have been done, and a repeat could end the server at the next endpoint.
+    ///
+    /// # Errors
+    /// A malformed argument, or no answer.
+    pub async fn drain(&self, reason: &str, by: &str) -> Result<bool, Error> {
+        let request = v1::DrainRequest {
+            reason: reason.to_owned(),
+            by: by.to_owned(),
+        };
+        self.run(|inner| async move {
+            let (channel, _) = inner.pool.unary()?;
+            let answer = AdminServiceClient::new(channel).drain(request).await?;
+            Ok(answer.into_inner().kept)
+        })
+        .await
+    }
+
     /// Whether the server says that it serves, by the standard health service.
     ///
     /// # Errors

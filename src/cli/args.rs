@@ -57,6 +57,8 @@ pub enum Command {
     Watch(Watch),
     /// Take a lock from its holder.
     ForceUnlock(ForceUnlock),
+    /// End a server in good order; nobody loses a lock or a place where its store keeps them.
+    Drain(Drain),
     /// Copy a server's store into a file, while it serves.
     Backup(Backup),
     /// Make a store of a backup, in a directory of its own.
@@ -100,6 +102,19 @@ pub struct Connection {
 pub struct Backup {
     /// Where to; it must not be there yet.
     pub file: PathBuf,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `ticketlock drain`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Ends as the server has given everything back: 10 s later at most, at once with the file store."
+)]
+pub struct Drain {
+    /// Why; logged by the server.
+    #[arg(long, default_value = "")]
+    pub reason: String,
     #[command(flatten)]
     pub connection: Connection,
 }

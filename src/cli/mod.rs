@@ -40,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Ls(ls) => block_on(query::ls(ls)),
         Command::Show(show) => block_on(query::show(show)),
         Command::Watch(watch) => block_on(query::watch(watch)),
+        Command::Drain(drain) => block_on(query::drain(drain)),
         Command::Backup(backup) => block_on(store::backup(backup)),
         Command::Restore(restore) => store::restore(&restore),
         Command::Inspect(inspect) => store::inspect(&inspect),

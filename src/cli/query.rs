@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use ticketlock_client::{Error, LockInfo, WatchChange, WatchEvent};
 
-use super::args::{Format, Health, Ls, Show, Watch};
+use super::args::{Drain, Format, Health, Ls, Show, Watch};
 use super::output::{age, event_json, info_json, mode_text, printable, table};
 use super::{connect, exit};
 
@@ -190,6 +190,24 @@ fn event_line(event: &WatchEvent) -> Option<String> {
         WatchChange::Resync => Some(format!("{:<13} shard={}", "resync", event.shard)),
         _ => None,
     }
+}
+
+/// `ticketlock drain`.
+pub async fn drain(args: Drain) -> anyhow::Result<ExitCode> {
+    let endpoints = &args.connection.endpoint;
+    anyhow::ensure!(
+        endpoints.len() == 1,
+        "one server is drained at a time: name one --endpoint"
+    );
+    let client = connect(&args.connection).await?;
+    let by = client.owner().to_owned();
+    let kept = if client.drain(&args.reason, &by).await? {
+        "what was held or waited for is kept for the next server on its store"
+    } else {
+        "its store keeps nothing: what was held or waited for has ended"
+    };
+    writeln!(std::io::stdout().lock(), "drained: {kept}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `ticketlock health`.

@@ -140,6 +140,15 @@ impl AdminService for Admin {
         Ok(Response::new(parts(copy)))
     }
 
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        let words = convert::drain_request(request.get_ref(), &self.service.config().limits);
+        let (reason, by) = words.map_err(|failure| self.telemetry.failed(failure))?;
+        tracing::info!(%reason, %by, "asked to drain");
+        self.service.drain().await;
+        let kept = self.service.store().outlives_the_process();
+        Ok(Response::new(v1::DrainResponse { kept }))
+    }
+
     async fn force_unlock(
         &self,
         request: Request<v1::ForceUnlockRequest>,

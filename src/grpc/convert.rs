@@ -164,21 +164,22 @@ pub fn force_request(request: &v1::ForceUnlockRequest, limits: &Limits) -> Resul
     Ok(Force {
         key: key(&request.key, limits)?,
         token: token("fencing_token", request.fencing_token)?,
-        by: text(
-            ErrorReason::InvalidReason,
-            "by",
-            &request.by,
-            0,
-            limits.reason_bytes_max,
-        )?,
-        reason: text(
-            ErrorReason::InvalidReason,
-            "reason",
-            &request.reason,
-            1,
-            limits.reason_bytes_max,
-        )?,
+        by: reason("by", &request.by, 0, limits)?,
+        reason: reason("reason", &request.reason, 1, limits)?,
     })
+}
+
+/// Why a server is drained, and by whom.
+pub fn drain_request(request: &v1::DrainRequest, limits: &Limits) -> Result<(Arc<str>, Arc<str>), Failure> {
+    Ok((
+        reason("reason", &request.reason, 0, limits)?,
+        reason("by", &request.by, 0, limits)?,
+    ))
+}
+
+/// An operator's words.
+fn reason(field: &'static str, value: &str, min: usize, limits: &Limits) -> Result<Arc<str>, Failure> {
+    text(ErrorReason::InvalidReason, field, value, min, limits.reason_bytes_max)
 }
 
 /// A key.

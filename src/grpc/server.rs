@@ -121,8 +121,8 @@ impl Server {
         &self.telemetry
     }
 
-    /// Serves on these listeners, until `shutdown` has come and everything has ended: at most the configured time
-    /// later, whatever clients do.
+    /// Serves on these listeners, until `shutdown` has come, or an operator's `Drain`, and everything has ended: at most
+    /// the configured time later, whatever clients do.
     pub async fn run(
         self,
         listener: impl Listen,
@@ -159,6 +159,7 @@ impl Server {
         tokio::select! {
             biased;
             () = &mut shutdown => {}
+            () = self.service.drain_asked() => {}
             result = &mut serving => return Ok(result?),
             result = &mut beside => return result,
         }

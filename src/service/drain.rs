@@ -21,10 +21,7 @@ const HANDOVER: Duration = Duration::from_millis(200);
 /// Ends the service within `within`; a second call waits for the first.
 pub(super) async fn shutdown(runtime: &Arc<Runtime>, within: Duration) {
     if runtime.draining.swap(true, Ordering::SeqCst) {
-        let mut closed = runtime.closed.subscribe();
-        // The sender lives as long as the runtime.
-        let _ = closed.wait_for(|closed| *closed).await;
-        return;
+        return ended(runtime).await;
     }
     let now = runtime.clock.now();
     let mut streams_within = within - within / RESERVED;
@@ -55,6 +52,13 @@ pub(super) async fn shutdown(runtime: &Arc<Runtime>, within: Duration) {
     until_settled(runtime, end).await;
     give_back(runtime, end).await;
     runtime.closed.send_replace(true);
+}
+
+/// Waits until all shards are given back.
+pub(super) async fn ended(runtime: &Runtime) {
+    let mut closed = runtime.closed.subscribe();
+    // The sender lives as long as the runtime.
+    let _ = closed.wait_for(|closed| *closed).await;
 }
 
 /// The open streams, in order of their numbers.

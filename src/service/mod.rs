@@ -238,6 +238,17 @@ impl Service {
         drain::shutdown(&self.runtime, within).await;
     }
 
+    /// Asks whoever runs the server to end it, and waits until that is done.
+    pub async fn drain(&self) {
+        self.runtime.end_asked.notify_one();
+        drain::ended(&self.runtime).await;
+    }
+
+    /// Waits until [`Service::drain`] is called.
+    pub async fn drain_asked(&self) {
+        self.runtime.end_asked.notified().await;
+    }
+
     /// The server is about to stop.
     #[must_use]
     pub fn is_draining(&self) -> bool {

@@ -46,6 +46,8 @@ pub(super) struct Runtime {
     pub(super) boot_id: [u8; 16],
     /// No new tickets are taken.
     pub(super) draining: AtomicBool,
+    /// Rings when somebody asks the server to end.
+    pub(super) end_asked: Notify,
     /// All shards are closed; tasks end.
     pub(super) closed: watch::Sender<bool>,
     /// The last stream or watcher number given.
@@ -71,6 +73,7 @@ impl Runtime {
             stream_gone: Notify::new(),
             boot_id: ids.draw_id(),
             draining: AtomicBool::new(false),
+            end_asked: Notify::new(),
             closed: watch::Sender::new(false),
             last_number: AtomicU64::new(0),
             tasks: Handle::current(),

@@ -46,6 +46,8 @@ pub enum Rpc {
     GetServerInfo,
     /// `AdminService.Backup`.
     Backup,
+    /// `AdminService.Drain`.
+    Drain,
     /// Health, reflection, and what does not exist.
     Other,
 }
@@ -66,6 +68,7 @@ impl Rpc {
             "/ticketlock.v1.AdminService/ForceUnlock" => Self::ForceUnlock,
             "/ticketlock.v1.AdminService/GetServerInfo" => Self::GetServerInfo,
             "/ticketlock.v1.AdminService/Backup" => Self::Backup,
+            "/ticketlock.v1.AdminService/Drain" => Self::Drain,
             _ => Self::Other,
         }
     }
@@ -85,6 +88,7 @@ impl Rpc {
             Self::ForceUnlock => "ForceUnlock",
             Self::GetServerInfo => "GetServerInfo",
             Self::Backup => "Backup",
+            Self::Drain => "Drain",
             Self::Other => "other",
         }
     }

@@ -59,6 +59,16 @@ impl Server {
         Self::with(store, self.endpoint.trim_start_matches("http://"))
     }
 
+    /// Ended by an operator's `drain`, and started again at the same address with the same store.
+    pub fn drained_and_started(mut self, store: &str) -> Self {
+        let drained = self.run(&["drain", "--reason", "a new release"]);
+        let said = String::from_utf8_lossy(&drained.stdout);
+        assert!(said.contains("is kept for the next server"), "{drained:?}");
+        let status = self.child.wait().expect("it ended");
+        assert!(status.success(), "{status}");
+        Self::with(store, self.endpoint.trim_start_matches("http://"))
+    }
+
     /// `ticketlock` with these arguments, against this server, in an environment of its own.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BINARY);

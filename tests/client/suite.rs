@@ -1,19 +1,21 @@
 //! What the client promises over either transport; the module around it says which.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ticketlock::ServerConfig;
 use ticketlock::grpc::Server;
 use ticketlock::service::{IdSource, unix_seconds};
-use ticketlock::store::MemoryStore;
+use ticketlock::store::{FileStore, MemoryStore, Store};
 use ticketlock_client::{
     Client, ForceUnlockResult, Guard, GuardEvent, LockEventKind, LostReason, OnDisconnect, Outcome, OutcomeStatus,
     SameOwner, State, Unlocked, Watch, WatchChange,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// The suite is loaded once for each transport, under its name.
 fn plain() -> bool {
@@ -22,13 +24,28 @@ fn plain() -> bool {
 
 /// Starts a server in this runtime.
 async fn serve() -> SocketAddr {
+    let store = MemoryStore::new([1; 16], ServerConfig::default().shards, unix_seconds());
+    serve_on(Arc::new(store)).await.0
+}
+
+/// Starts a server on this store, and what ends as it does.
+async fn serve_on(store: Arc<dyn Store>) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let (config, ids) = (ServerConfig::default(), IdSource::system());
-    let store = Arc::new(MemoryStore::new(ids.draw_id(), config.shards, unix_seconds()));
-    let server = Server::start(store, config, ids).await.expect("it starts");
-    tokio::spawn(async move { server.run(listener, None, std::future::pending()).await });
-    address
+    let server = Server::start(store, ServerConfig::default(), IdSource::system())
+        .await
+        .expect("it starts");
+    let running = tokio::spawn(async move {
+        let served = server.run(listener, None, std::future::pending());
+        served.await.expect("it serves");
+    });
+    (address, running)
+}
+
+/// The store in `dir`.
+fn stored(dir: &Path) -> Arc<dyn Store> {
+    let store = FileStore::open(dir, [1; 16], ServerConfig::default().shards, unix_seconds());
+    Arc::new(store.expect("a store"))
 }
 
 async fn client(address: SocketAddr, owner: &str) -> Client {
@@ -301,6 +318,53 @@ async fn the_next_endpoint_is_used_where_one_is_dead() {
         .await
         .expect_err("nobody there");
     assert!(error.is_unavailable() && error.has_no_side_effects() && error.is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_server_hands_over_to_the_next_endpoint() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (old, ended) = serve_on(stored(dir.path())).await;
+    // The next server's way is there before it is.
+    let next = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = next.local_addr().expect("an address");
+    let builder = |owner: &str| {
+        let builder = Client::builder().owner(owner).plain_streams(plain());
+        builder.endpoints([format!("http://{old}"), format!("http://{address}")])
+    };
+    let holder = builder("holder").connect().await.expect("connected");
+    let guard = holder.lock("k").await.expect("granted");
+    guard.confirmed().await.expect("confirmed");
+    let mut heard = guard.events();
+    let waiters = [
+        builder("first").connect().await.expect("connected"),
+        builder("second").connect().await.expect("connected"),
+    ];
+    let mut waiting = Vec::new();
+    let mut events = holder.watch("k").await.expect("a watch");
+    for (waiter, owner) in waiters.iter().zip(["first", "second"]) {
+        let waiter = waiter.clone();
+        waiting.push(tokio::spawn(async move { waiter.lock("k").await }));
+        until(&mut events, LockEventKind::Queued, owner).await;
+    }
+    let operator = client(old, "operator").await;
+    assert!(operator.drain("moving", "ops").await.expect("answered"), "all is kept");
+    ended.await.expect("no panic");
+    let server = Server::start(stored(dir.path()), ServerConfig::default(), IdSource::system());
+    let server = server.await.expect("it starts");
+    tokio::spawn(async move { server.run(next, None, std::future::pending()).await });
+    while heard.next().await != Some(GuardEvent::Resumed) {}
+    assert!(guard.is_held());
+    let info = holder.get("k").await.expect("answered");
+    assert_eq!(
+        info.holders.first().map(|it| it.fencing_token),
+        Some(guard.fencing_token())
+    );
+    drop(guard);
+    let mut tokens = Vec::new();
+    for waiting in waiting {
+        tokens.push(waiting.await.expect("no panic").expect("its turn").fencing_token());
+    }
+    assert!(tokens.is_sorted(), "in order: {tokens:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
