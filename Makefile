@@ -18,6 +18,7 @@ run:
 test:
 	scripts/prepare.sh test
 	cargo test --locked
+	cargo test --locked --features shuttle --test interleavings
 	scripts/planted.py
 	scripts/test-python.sh
 	@echo "make test: passed"

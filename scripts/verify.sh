@@ -12,6 +12,7 @@ step formatting
 cargo fmt --all --check
 step lints
 cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy --all-targets --features shuttle,planted --locked -- -D warnings
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 step API style

@@ -62,6 +62,8 @@ pub enum What {
         /// Until when.
         until: Time,
     },
+    /// Its clock leapt ahead: from then on it may count nothing, until it says so again.
+    Leapt,
     /// It is about to leave the line, by a word or by going away.
     Leaving,
     /// It was told for certain that it is not in line and holds nothing.

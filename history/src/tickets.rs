@@ -183,6 +183,7 @@ fn fold(events: &[&Event], key: &mut Key) {
 fn update(hold: &mut Granted, at: Time, what: &What) {
     match what {
         What::Counts { until } => hold.until = hold.until.max(*until),
+        What::Leapt => hold.until = hold.until.min(at),
         What::Unlocking => {
             hold.unlocking.get_or_insert(at);
             hold.unlocks += 1;

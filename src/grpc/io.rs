@@ -156,7 +156,7 @@ impl Connections {
 
     /// Ends every connection now.
     pub fn doom_all(&self) {
-        for entry in &self.open {
+        for entry in self.open.iter() {
             entry.value().doom();
         }
     }

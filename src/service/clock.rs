@@ -10,6 +10,8 @@ use ticketlock_core::planted::{Bug, planted};
 use ticketlock_core::types::Time;
 use tokio::time::Instant;
 
+use crate::sync::sleep_until;
+
 /// The server's clock: nanoseconds since it was made.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -39,8 +41,11 @@ impl Clock {
 
     /// Waits until `deadline`; [`Time::NEVER`] and what is centuries ahead never come.
     pub async fn sleep_until(&self, deadline: Time) {
+        if deadline <= self.now() {
+            return;
+        }
         match self.origin.checked_add(Duration::from_nanos(deadline.0)) {
-            Some(instant) if deadline != Time::NEVER => tokio::time::sleep_until(instant).await,
+            Some(instant) if deadline != Time::NEVER => sleep_until(instant).await,
             _ => std::future::pending().await,
         }
     }

@@ -34,14 +34,14 @@ pub(super) async fn shutdown(runtime: &Arc<Runtime>, within: Duration) {
     for outbox in streams(runtime) {
         outbox.drain(streams_within, runtime.store.outlives_the_process());
     }
-    for inbox in &runtime.sessions {
+    for inbox in runtime.sessions.iter() {
         inbox.answer(0, Answer::Draining(streams_end.since(now)));
     }
     until_gone(runtime, streams_end).await;
     for outbox in streams(runtime) {
         outbox.stop();
     }
-    for inbox in &runtime.sessions {
+    for inbox in runtime.sessions.iter() {
         inbox.stop();
     }
     for slot in &runtime.slots {

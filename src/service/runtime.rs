@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ticketlock_core::types::{DetachCause, StreamId, Time};
 use ticketlock_core::{Output, Shard};
-use tokio::runtime::Handle;
 
 use super::batch::{Outcome, Told};
 use super::clock::Clock;
@@ -20,7 +19,7 @@ use super::outbox::Outbox;
 use super::slot::{Open, Phase, Slot, State};
 use crate::config::ServerConfig;
 use crate::store::{BoxFuture, Store, StoreError};
-use crate::sync::{AtomicBool, AtomicU64, DashMap, Notify, Ordering, watch};
+use crate::sync::{AtomicBool, AtomicU64, DashMap, Handle, Notify, Ordering, watch};
 
 /// What all parts share.
 pub(super) struct Runtime {
@@ -74,7 +73,7 @@ impl Runtime {
             boot_id: ids.draw_id(),
             draining: AtomicBool::new(false),
             end_asked: Notify::new(),
-            closed: watch::Sender::new(false),
+            closed: watch::channel(false).0,
             last_number: AtomicU64::new(0),
             tasks: Handle::current(),
             store,

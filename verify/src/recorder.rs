@@ -62,6 +62,16 @@ impl Recorder {
 
     /// A client is, or was, away or is no more: of its requests that are under way nobody knows the place.
     pub fn away_at(&self, at: Duration, client: u32) {
+        self.add_to_all(at, client, &What::Away);
+    }
+
+    /// A client's clock leaps ahead: of its leases nobody knows whether it counts them still.
+    pub fn leapt_at(&self, at: Duration, client: u32) {
+        self.add_to_all(at, client, &What::Leapt);
+    }
+
+    /// The same to all requests of a client that are under way.
+    fn add_to_all(&self, at: Duration, client: u32, what: &What) {
         let mut events = self.events();
         let mut under_way = BTreeMap::new();
         for event in events
@@ -76,13 +86,13 @@ impl Recorder {
                 _ => {}
             }
         }
-        let away = under_way.into_iter().map(|(request, key)| Event {
+        let added = under_way.into_iter().map(|(request, key)| Event {
             at,
             key,
             request,
-            what: What::Away,
+            what: what.clone(),
         });
-        events.extend(away);
+        events.extend(added);
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<Event>> {

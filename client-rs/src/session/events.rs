@@ -31,7 +31,7 @@ impl Hub {
                 }
             }
             if let Some(done) = message.heartbeat {
-                state.on_beaten(&done);
+                state.on_beaten(&done, now);
             }
             calls
         });
@@ -203,14 +203,16 @@ impl State {
         }
     }
 
-    fn on_beaten(&mut self, done: &v1::HeartbeatDone) {
+    fn on_beaten(&mut self, done: &v1::HeartbeatDone, now: Duration) {
         let sent = self.sent_at(done.as_of);
-        for (id, slot) in &self.locks {
+        for (id, slot) in &mut self.locks {
             let Phase::Held { ttl, acked: true, .. } = slot.phase else {
                 continue;
             };
             if !slot.is_leased() && !done.not_renewed.contains(id) {
                 State::promise(slot, sent, ttl);
+                // Its acknowledgement may have been answered when its time was over.
+                slot.tell_if_certain(now);
             }
         }
     }

@@ -289,8 +289,10 @@ impl State {
                 shortest = Some(shortest.map_or(ttl, |other: Duration| other.min(ttl)));
             }
             let promised = slot.view.read().promised_until;
-            // What became of a grant that waits for its acknowledgement's answer, that answer says.
-            if acked && promised.is_some_and(|until| until <= now) && !slot.leaving {
+            // What became of a grant that waits for its acknowledgement's answer, that answer says; and one that nobody was
+            // told of yet is told once it is confirmed.
+            let told = acked && slot.granting.is_none();
+            if told && promised.is_some_and(|until| until <= now) && !slot.leaving {
                 over.push(*id);
             }
         }

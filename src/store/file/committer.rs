@@ -61,7 +61,7 @@ impl Desk {
             inner: Mutex::new(Inner::default()),
             bell: Condvar::new(),
             task_bell: Notify::new(),
-            failure: watch::Sender::new(None),
+            failure: watch::channel(None).0,
             full: AtomicBool::new(false),
         })
     }
@@ -88,6 +88,17 @@ impl Desk {
     pub(super) fn close(&self) {
         self.inner.lock().closed = true;
         self.ring();
+    }
+
+    /// Nothing more will be done: what was asked meanwhile is dropped unanswered.
+    fn fail(&self, text: String) {
+        let jobs = {
+            let mut inner = self.inner.lock();
+            inner.closed = true;
+            std::mem::take(&mut inner.jobs)
+        };
+        self.failure.send_replace(Some(text));
+        drop(jobs);
     }
 
     /// The same in a task.
@@ -193,9 +204,9 @@ impl Committer {
             return true;
         }
         let Err(failure) = self.work(jobs) else { return true };
-        let text = format!("the data file failed: {failure}; nothing is acknowledged any more");
-        self.desk.close();
-        self.desk.failure.send_replace(Some(text));
+        self.desk.fail(format!(
+            "the data file failed: {failure}; nothing is acknowledged any more"
+        ));
         false
     }
 

@@ -14,7 +14,6 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ticketlock_core::planted::{Bug, planted};
@@ -22,6 +21,7 @@ use ticketlock_core::record::Change;
 use ticketlock_core::sharding::ShardCount;
 
 use super::{BoxFuture, Commit, CommitLimits, Store, StoreError, Taken};
+use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Ordering, oneshot};
 use committer::{Committer, Desk, Job};
 use database::{Data, Failure};
@@ -96,11 +96,21 @@ impl FileStore {
     /// store's counter begins at unix seconds x 2^20, so that tokens grow even where a directory was lost. Commits are
     /// made by a thread of its own.
     pub fn open(dir: &Path, store_id: [u8; 16], shards: ShardCount, unix_seconds: u64) -> Result<Self, OpenError> {
-        let disk = Arc::new(Folder::claim(dir)?);
+        Self::open_on(Arc::new(Folder::claim(dir)?), store_id, shards, unix_seconds)
+    }
+
+    /// The same on another kind of disk.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        store_id: [u8; 16],
+        shards: ShardCount,
+        unix_seconds: u64,
+    ) -> Result<Self, OpenError> {
+        let name = disk.name();
         let (mut store, committer) = Self::on(disk, store_id, shards, unix_seconds)?;
-        let thread = std::thread::Builder::new().name("committer".to_owned());
+        let thread = thread::Builder::new().name("committer".to_owned());
         let thread = thread.spawn(move || committer.run());
-        store.committer = Some(thread.map_err(|error| io_error(&shown(dir), error))?);
+        store.committer = Some(thread.map_err(|error| io_error(&name, error))?);
         Ok(store)
     }
 
@@ -252,7 +262,7 @@ impl Store for FileStore {
             let dir = self.disk.path().map(Path::to_owned);
             let dir = dir.ok_or_else(|| unavailable(io::ErrorKind::Unsupported.into()))?;
             // A thread of its own: it reads and writes as long as it takes.
-            let copying = std::thread::Builder::new()
+            let copying = thread::Builder::new()
                 .name("backup".to_owned())
                 .spawn(move || answer.send(backup::copy(&snapshot, &dir)));
             copying.map_err(unavailable)?;
