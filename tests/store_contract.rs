@@ -75,6 +75,7 @@ fn ticket(number: Number, owner: &str) -> TicketRecord {
         hold: Some(Box::new(HoldRecord {
             token: number + 2,
             unacked: true,
+            longest: Duration::from_secs(number),
             previous_outcome: outcome("fine"),
         })),
     }

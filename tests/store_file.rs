@@ -56,6 +56,7 @@ fn ticket(number: Number) -> TicketRecord {
             Box::new(HoldRecord {
                 token: number,
                 unacked: false,
+                longest: std::time::Duration::ZERO,
                 previous_outcome: Outcome::default(),
             })
         }),

@@ -159,6 +159,15 @@ impl Error {
         }
     }
 
+    /// When the server says to try again, at the earliest.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Failed(failure) => failure.retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether the server could not be reached, or not serve.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {

@@ -65,6 +65,8 @@ pub struct HoldRecord {
     pub token: Number,
     /// Its grant still waits for an acknowledgement.
     pub unacked: bool,
+    /// The longest lease that it was ever promised, where its TTL is shorter by now; else zero.
+    pub longest: Duration,
     /// Told with the grant; kept until that is acknowledged.
     pub previous_outcome: Outcome,
 }

@@ -13,7 +13,7 @@ use super::convert;
 use super::status::Failure;
 use super::view;
 use crate::config::Limits;
-use crate::service::Service;
+use crate::service::{Beaten, Service};
 
 /// A heartbeat is expected at least so often, whatever is held.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -29,6 +29,8 @@ pub struct Outgoing {
     rest: VecDeque<(usize, v1::SessionEvent)>,
     /// Bound: bytes of one message.
     bytes_max: usize,
+    /// For the message with the last of `rest`: what was told before a heartbeat is read before its answer.
+    beaten: Option<v1::HeartbeatDone>,
     /// The number of the last message that was sent.
     sent: u64,
     /// Something other than an event is in `message`.
@@ -44,6 +46,7 @@ impl Outgoing {
             bytes: 0,
             rest: VecDeque::new(),
             bytes_max,
+            beaten: None,
             sent: 0,
             frames: false,
         }
@@ -71,6 +74,24 @@ impl Outgoing {
     pub fn draining(&mut self, left: Duration) {
         let time_left = view::span(left);
         self.message().server_draining = Some(v1::ServerDraining { time_left });
+    }
+
+    /// What came of a heartbeat; of two, the later.
+    pub fn beaten(&mut self, beaten: Beaten) {
+        let shorter = beaten.shorter.into_iter().map(|(id, left)| v1::ShorterLease {
+            id,
+            lease_left: view::span(left),
+        });
+        let done = v1::HeartbeatDone {
+            as_of: beaten.as_of,
+            not_renewed: beaten.not_renewed,
+            shorter: shorter.collect(),
+        };
+        if self.rest.is_empty() {
+            self.message().heartbeat = Some(done);
+        } else {
+            self.beaten = Some(done);
+        }
     }
 
     /// An event of a call.
@@ -116,6 +137,9 @@ impl Outgoing {
             self.message.events.push(event);
         }
         if self.rest.is_empty() {
+            if let Some(done) = self.beaten.take() {
+                self.message().heartbeat = Some(done);
+            }
             // What was needed for a burst is given back.
             self.rest = VecDeque::new();
         }

@@ -289,10 +289,7 @@ impl SessionEvents {
                 let page = |views| (0, Wire::List(news::page(views, wanted, bytes_max)));
                 result.map_err(Failure::from).map(page)
             }
-            Answer::Heartbeat(as_of, not_renewed) => {
-                let done = v1::HeartbeatDone { as_of, not_renewed };
-                return drop(self.outgoing.message().heartbeat.replace(done));
-            }
+            Answer::Heartbeat(beaten) => return self.outgoing.beaten(beaten),
             Answer::Draining(left) => return self.outgoing.draining(left),
         };
         match told {

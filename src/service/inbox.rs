@@ -30,10 +30,21 @@ pub enum Answer {
     Get(Result<Box<KeyView>, ServiceError>),
     /// A read of a page of so many keys; one more says that there is a next page.
     List(usize, Result<Vec<KeyView>, ServiceError>),
-    /// A heartbeat, with its message: the locks that could not be renewed.
-    Heartbeat(u64, Vec<u64>),
+    /// A heartbeat.
+    Heartbeat(Beaten),
     /// The server is about to stop.
     Draining(Duration),
+}
+
+/// What came of a heartbeat.
+#[derive(Debug, Default)]
+pub struct Beaten {
+    /// Its message.
+    pub as_of: u64,
+    /// The locks that could not be renewed, by their calls.
+    pub not_renewed: Vec<u64>,
+    /// Those whose lease is shorter than they were told with their grant, and what is left of it.
+    pub shorter: Vec<(u64, Duration)>,
 }
 
 /// An event of a lock on a session.
@@ -198,32 +209,38 @@ impl Inbox {
 pub(super) struct Beat {
     /// To whom.
     inbox: Arc<Inbox>,
-    /// Its message.
-    number: u64,
-    /// Locks that could not be renewed.
-    not_renewed: Mutex<Vec<u64>>,
+    /// What is known so far.
+    beaten: Mutex<Beaten>,
 }
 
 impl Beat {
     /// A heartbeat that came with this message. It is answered when its last clone goes.
-    pub(super) fn new(inbox: &Arc<Inbox>, number: u64) -> Arc<Self> {
+    pub(super) fn new(inbox: &Arc<Inbox>, as_of: u64) -> Arc<Self> {
+        let beaten = Beaten {
+            as_of,
+            ..Beaten::default()
+        };
         Arc::new(Self {
             inbox: Arc::clone(inbox),
-            number,
-            not_renewed: Mutex::new(Vec::new()),
+            beaten: Mutex::new(beaten),
         })
     }
 
-    /// These could not be renewed.
-    pub(super) fn missed(&self, calls: impl Iterator<Item = u64>) {
-        self.not_renewed.lock().extend(calls);
+    /// A lock that was told a lease of `told` has this much of it now; `None`: it could not be renewed.
+    pub(super) fn renewed(&self, call: u64, told: Duration, left: Option<Duration>) {
+        match left {
+            None => self.beaten.lock().not_renewed.push(call),
+            Some(left) if left < told => self.beaten.lock().shorter.push((call, left)),
+            Some(_) => {}
+        }
     }
 }
 
 impl Drop for Beat {
     fn drop(&mut self) {
-        let mut missed = std::mem::take(&mut *self.not_renewed.lock());
-        missed.sort_unstable();
-        self.inbox.answer(0, Answer::Heartbeat(self.number, missed));
+        let mut beaten = std::mem::take(&mut *self.beaten.lock());
+        beaten.not_renewed.sort_unstable();
+        beaten.shorter.sort_unstable();
+        self.inbox.answer(0, Answer::Heartbeat(beaten));
     }
 }

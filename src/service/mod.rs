@@ -42,7 +42,7 @@ use crate::store::Store;
 pub use clock::{Clock, unix_seconds};
 pub use error::ServiceError;
 pub use ids::IdSource;
-pub use inbox::Answer;
+pub use inbox::{Answer, Beaten};
 pub use observer::{NoObserver, Observer};
 pub use outbox::LockItem;
 pub use session::{Session, SessionItem};

@@ -140,8 +140,8 @@ struct Content {
     ticket: Option<Number>,
     /// The answer to its `Lock` was committed and told: it has a claim to be re-attached.
     confirmed: bool,
-    /// What was told last says that it holds, under this token.
-    holds: Option<Number>,
+    /// What was told last says that it holds, under this token, with this lease.
+    holds: Option<(Number, Duration)>,
     /// Its last event has left the shard: there is nothing to detach any more.
     complete: bool,
     /// The service ends it with this error once its events are read.
@@ -185,7 +185,7 @@ impl Outbox {
         }
         content.complete = is_last(&event);
         content.holds = match &event {
-            Event::Granted(granted) => Some(granted.token),
+            Event::Granted(granted) => Some((granted.token, granted.ttl)),
             Event::Queued(_) => None,
             _ => content.holds,
         };
@@ -200,8 +200,8 @@ impl Outbox {
         }
     }
 
-    /// The token that it holds by, as far as it was told.
-    pub(super) fn token(&self) -> Option<Number> {
+    /// The token that it holds by and the lease that came with it, as far as it was told.
+    pub(super) fn hold(&self) -> Option<(Number, Duration)> {
         let content = self.content.lock();
         content.holds.filter(|_| !content.complete && content.failure.is_none())
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ticketlock_core::Command;
 use ticketlock_core::command::{LockRequest, Renew, Reply, Unlock};
@@ -50,6 +51,14 @@ struct Lock {
     outbox: Arc<Outbox>,
     /// It was told that it holds.
     holding: bool,
+}
+
+/// A lock that a heartbeat is to renew.
+struct Beaten {
+    call: u64,
+    renew: Renew,
+    /// The lease that its client counts with.
+    told: Duration,
 }
 
 /// All that one client holds and waits for over one stream.
@@ -195,19 +204,20 @@ impl Session {
     /// Extends every hold that a heartbeat extends (T3), one step per shard.
     pub fn heartbeat(&self, owner: &Arc<str>) {
         let beat = Beat::new(&self.inbox, self.inbox.as_of());
-        let mut shards: BTreeMap<u32, Vec<(u64, Renew)>> = BTreeMap::new();
+        let mut shards: BTreeMap<u32, Vec<Beaten>> = BTreeMap::new();
         // Only the client's renewals by name extend a LEASE hold.
         let leased = |lock: &Lock| lock.outbox.terms.on_disconnect == OnDisconnect::Lease;
         for (call, lock) in self.locks.iter().filter(|(_, lock)| !leased(lock)) {
             let outbox = &lock.outbox;
-            if let Some(token) = outbox.token() {
+            if let Some((token, told)) = outbox.hold() {
                 let renew = Renew {
                     key: Arc::clone(&outbox.terms.key),
                     owner: Arc::clone(owner),
                     token,
                     ttl: None,
                 };
-                shards.entry(outbox.shard).or_default().push((*call, renew));
+                let call = *call;
+                shards.entry(outbox.shard).or_default().push(Beaten { call, renew, told });
             }
         }
         for (shard, renewals) in shards {
@@ -215,21 +225,24 @@ impl Session {
         }
     }
 
-    fn refresh(&self, shard: u32, renewals: Vec<(u64, Renew)>, beat: &Arc<Beat>) {
-        let calls: Vec<u64> = renewals.iter().map(|(call, _)| *call).collect();
+    fn refresh(&self, shard: u32, renewals: Vec<Beaten>, beat: &Arc<Beat>) {
+        let calls: Vec<(u64, Duration)> = renewals.iter().map(|it| (it.call, it.told)).collect();
         let beat = Arc::clone(beat);
         drop(self.runtime.slot(shard).step(
             &self.runtime,
             move |rules, now, out| {
-                let refresh = |(_, renew)| rules.apply(Command::Refresh(renew), now, out) != Reply::Renew(None);
-                renewals.into_iter().map(refresh).collect::<Vec<bool>>()
+                let refresh = |it: Beaten| match rules.apply(Command::Refresh(it.renew), now, out) {
+                    Reply::Renew(left) => left,
+                    _ => None,
+                };
+                renewals.into_iter().map(refresh).collect::<Vec<_>>()
             },
             move |result, _| match result {
-                Ok(done) => {
-                    let missed = calls.iter().zip(done).filter(|(_, done)| !**done);
-                    beat.missed(missed.map(|(call, _)| *call));
+                Ok(leases) => {
+                    let renewed = calls.into_iter().zip(leases);
+                    renewed.for_each(|((call, told), left)| beat.renewed(call, told, *left));
                 }
-                Err(_) => beat.missed(calls.into_iter()),
+                Err(_) => calls.into_iter().for_each(|(call, told)| beat.renewed(call, told, None)),
             },
         ));
     }

@@ -208,13 +208,21 @@ impl Slot {
                 }
             }
         }
-        // Leases began at the `now` of this step, and no time has passed: `Shard::pushed` has nothing to add.
-        open.out.granted.clear();
         let Open {
-            revision, epoch, out, ..
+            shard,
+            revision,
+            epoch,
+            out,
+            ..
         } = &mut **open;
+        shard.unsent(&out.granted);
         for effect in out.effects.drain(..) {
             deliver(runtime, self.number, *epoch, revision, watchers, effect);
+        }
+        if !out.granted.is_empty() {
+            // A client may count from a message that was received until then.
+            shard.pushed(&out.granted, runtime.clock.now());
+            out.granted.clear();
         }
         let told = open.told();
         self.rearm(open);
@@ -298,7 +306,11 @@ impl Slot {
     /// The steps of a committed batch leave, in their order.
     fn leave(&self, runtime: &Arc<Runtime>, open: &mut Open, watchers: &[Arc<Watcher>], steps: Vec<Held>) {
         open.held = open.held.saturating_sub(steps.len());
-        for step in steps {
+        for mut step in steps {
+            if !step.granted.is_empty() {
+                let now = runtime.clock.now();
+                open.shard.leaving(&mut step.granted, &mut step.effects, now);
+            }
             for effect in step.effects {
                 deliver(runtime, self.number, open.epoch, &mut open.revision, watchers, effect);
             }
@@ -336,7 +348,8 @@ impl Slot {
                 runtime.observer.panicked(self.number, message);
                 ServiceError::StoreUnavailable
             }
-            Failure::Closing => ServiceError::Draining,
+            // Not `Draining`, which says that nothing was done: a commit that is under way may be done yet.
+            Failure::Closing => ServiceError::StoreUnavailable,
         };
         let taking = Phase::Taking {
             since: runtime.clock.now(),

@@ -1,5 +1,6 @@
 //! What the server's messages do to the state.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ticketlock_proto::v1;
@@ -11,6 +12,9 @@ use crate::guard::Grant;
 use crate::lock::OnQueued;
 use crate::types::{LostReason, Outcome, Queued, RenewResult, UnlockResult, Unlocked};
 use crate::{Error, convert};
+
+/// Before what failed is tried again, unless the server says more.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Callers' callbacks, called when the state is free again.
 type Calls = Vec<(OnQueued, Queued)>;
@@ -140,6 +144,7 @@ impl State {
         {
             return self.lose(id, LostReason::Disconnected);
         }
+        slot.told_as_of = Some(as_of);
         // A grant that answers its request at once needs no acknowledgement; one that waited, or is told again, may.
         let at_once = matches!(slot.phase, Phase::Waiting { queued: false }) && !slot.resumed;
         let token = wire.fencing_token;
@@ -166,9 +171,7 @@ impl State {
     fn keep(&mut self, id: u64, ttl: Duration, now: Duration) {
         let Some(slot) = self.locks.get(&id) else { return };
         if slot.is_leased() {
-            self.renewals.insert((now + ttl / 3, id));
-            self.wake_link.notify_one();
-            return;
+            return self.renew_at(id, now + ttl / 3);
         }
         if self.shortest.is_none_or(|shortest| ttl < shortest) {
             self.shortest = Some(ttl);
@@ -192,7 +195,7 @@ impl State {
                 State::promise(slot, sent, left);
                 slot.tell_if_certain(now);
                 if slot.is_leased() {
-                    self.renewals.insert((now + left / 3, lock));
+                    self.renew_at(lock, now + left / 3);
                 }
             }
             // Why is told by an event of the lock, if it was not told before.
@@ -205,12 +208,19 @@ impl State {
 
     fn on_beaten(&mut self, done: &v1::HeartbeatDone, now: Duration) {
         let sent = self.sent_at(done.as_of);
+        let mut shorter = BTreeMap::new();
+        for lease in &done.shorter {
+            shorter.insert(lease.id, lease.lease_left.map(convert::duration).unwrap_or_default());
+        }
+        let missed: BTreeSet<u64> = done.not_renewed.iter().copied().collect();
         for (id, slot) in &mut self.locks {
             let Phase::Held { ttl, acked: true, .. } = slot.phase else {
                 continue;
             };
-            if !slot.is_leased() && !done.not_renewed.contains(id) {
-                State::promise(slot, sent, ttl);
+            let known = slot.told_as_of.is_some_and(|told| told < done.as_of);
+            if known && !slot.is_leased() && !missed.contains(id) {
+                let left = shorter.get(id).map_or(ttl, |left| ttl.min(*left));
+                State::promise(slot, sent, left);
                 // Its acknowledgement may have been answered when its time was over.
                 slot.tell_if_certain(now);
             }
@@ -257,7 +267,7 @@ impl State {
             Some(Pending::Unlock(unlocking)) => {
                 if error.is_retryable() {
                     // Tried again by the task until its time is over.
-                    self.retries.push(id);
+                    self.retry(id, &error, now);
                     self.pending.insert(id, Pending::Unlock(unlocking));
                 } else {
                     self.gave_back(unlocking, Err(error));
@@ -265,23 +275,44 @@ impl State {
             }
             // The promise runs on; the next renewal comes in time.
             Some(Pending::Renew(lock)) => {
-                self.renewals.insert((now + Duration::from_millis(100), lock));
-                self.wake_link.notify_one();
+                self.renew_at(lock, now + RETRY_PAUSE);
             }
-            None => match self.locks.get(&id).map(|slot| slot.phase) {
-                // It is asked for again where the client goes next.
-                Some(_) if error.is_draining() => {}
-                Some(_) if error.is_superseded() => {
-                    self.refuse_or_lose(id, error, LostReason::Superseded);
-                }
-                Some(Phase::Held { .. }) => {
-                    self.lose(id, LostReason::Unconfirmed);
-                    self.abandon(id);
-                }
-                Some(Phase::Waiting { .. }) => self.refuse(id, error),
-                None => {}
-            },
+            None => self.on_refused(id, error, now),
         }
+    }
+
+    /// A lock could not be taken, or not come back to.
+    fn on_refused(&mut self, id: u64, error: Error, now: Duration) {
+        let Some(slot) = self.locks.get(&id).filter(|slot| !slot.leaving) else {
+            return;
+        };
+        let held = matches!(slot.phase, Phase::Held { .. });
+        // It is asked for again where the client goes next.
+        if error.is_draining() {
+            return;
+        }
+        if error.is_superseded() {
+            return self.refuse_or_lose(id, error, LostReason::Superseded);
+        }
+        // The server may have it still: what was promised runs on, and so does a place in line.
+        if error.is_retryable() && (held || slot.resumed) {
+            return self.retry(id, &error, now);
+        }
+        let unknown = held || !error.has_no_side_effects();
+        if unknown {
+            self.abandon(id);
+        }
+        if held {
+            self.lose(id, LostReason::Unconfirmed);
+        } else {
+            self.refuse(id, error);
+        }
+    }
+
+    /// A call is tried again after a pause.
+    fn retry(&mut self, id: u64, error: &Error, now: Duration) {
+        self.retries.insert((now + error.retry_after().unwrap_or(RETRY_PAUSE), id));
+        self.wake_link.notify_one();
     }
 
     fn refuse_or_lose(&mut self, id: u64, error: Error, reason: LostReason) {

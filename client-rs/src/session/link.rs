@@ -55,7 +55,7 @@ impl Link {
         let mut cut_at = None;
         loop {
             let opened = match self.inner.upgrade() {
-                Some(inner) => open(&inner, &self.hub).await,
+                Some(inner) => self.open(&inner).await,
                 None => break,
             };
             match opened {
@@ -80,6 +80,18 @@ impl Link {
             pause = (pause * 2).min(PAUSE_MAX);
         }
         self.ended = true;
+    }
+
+    /// Opens a stream, while times go on.
+    async fn open(&self, inner: &Arc<Inner>) -> Result<Streaming<v1::SessionResponse>, Error> {
+        let mut opening = std::pin::pin!(open(inner, &self.hub));
+        loop {
+            tokio::select! {
+                biased;
+                opened = &mut opening => return opened,
+                () = sleep(LOOK_EVERY) => drop(self.hub.tick(self.hub.clock.now())),
+            }
+        }
     }
 
     /// Waits before the next try, while times go on; `false`: nobody is left.
@@ -252,29 +264,30 @@ impl Hub {
 
 impl State {
     fn tick(&mut self, now: Duration, jitter: impl FnOnce() -> f64) -> Duration {
-        while let Some((at, lock)) = self.renewals.first().copied().filter(|(at, _)| *at <= now) {
-            self.renewals.remove(&(at, lock));
+        while let Some(lock) = self.take_renewal(now) {
             let there = self.locks.get(&lock).is_some_and(|slot| !slot.leaving);
             if there && self.welcomed {
                 self.renew(lock);
             } else if there {
-                self.renewals.insert((now + LOOK_EVERY, lock));
+                self.renew_at(lock, now + LOOK_EVERY);
             }
         }
-        for id in std::mem::take(&mut self.retries) {
+        while let Some((at, id)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
+            self.retries.remove(&(at, id));
             if let Some(Pending::Unlock(unlocking)) = self.pending.remove(&id) {
                 self.send_unlock(id, &unlocking);
                 self.pending.insert(id, Pending::Unlock(unlocking));
+            } else if let Some(slot) = self.locks.get(&id).filter(|slot| !slot.leaving) {
+                self.ask(id, matches!(slot.phase, Phase::Held { .. }));
             }
         }
         if self.next_beat.is_none_or(|at| at <= now) || !self.welcomed {
             self.look(now, jitter());
         }
-        let renewal = self.renewals.first().map(|(at, _)| *at);
         let next = self.next_beat.unwrap_or(now + PAUSE_MAX);
-        renewal
-            .map_or(next, |at| at.min(next))
-            .max(now + Duration::from_millis(1))
+        let planned = [self.next_renewal(), self.retries.first().copied()];
+        let planned = planned.into_iter().flatten().map(|(at, _)| at);
+        planned.fold(next, Duration::min).max(now + Duration::from_millis(1))
     }
 
     /// Beats, and gives up what was not confirmed in time.

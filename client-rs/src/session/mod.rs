@@ -21,7 +21,7 @@ use crate::types::{LostReason, OnDisconnect, Outcome, Unlocked};
 use crate::view::Writer;
 use crate::{Error, view};
 
-use state::{Phase, Slot, State, Unlocking};
+use state::{Slot, State, Unlocking};
 
 /// One client's side of its sessions.
 pub(crate) struct Hub {
@@ -143,16 +143,7 @@ pub(crate) fn start(inner: Arc<Inner>, ask: Ask) -> (Hold, Granting) {
     let (view, seen) = view::new();
     let (granted, granting) = oneshot::channel();
     let hub = Arc::clone(&inner.hub);
-    let slot = Slot {
-        ask: Arc::clone(&ask),
-        view,
-        granting: Some(granted),
-        grant: None,
-        phase: Phase::Waiting { queued: false },
-        leaving: false,
-        asked: false,
-        resumed: false,
-    };
+    let slot = Slot::new(Arc::clone(&ask), view, granted);
     let (id, first) = hub.change(|state| {
         let id = state.next_id();
         if state.shut {

@@ -41,10 +41,10 @@ pub(super) struct State {
     sent_from: u64,
     /// Grants to be acknowledged, unless their callers give them back at once.
     pub acks: Vec<u64>,
-    /// Unlocks to be tried again.
-    pub retries: Vec<u64>,
+    /// Unlocks and locks to be tried again: when, and the ids of their calls.
+    pub retries: BTreeSet<(Duration, u64)>,
     /// Renewals of LEASE holds: when, and which.
-    pub renewals: BTreeSet<(Duration, u64)>,
+    renewals: BTreeSet<(Duration, u64)>,
     /// The shortest lease that heartbeats keep.
     pub shortest: Option<Duration>,
     /// When the next heartbeat is due.
@@ -89,6 +89,11 @@ pub(super) struct Slot {
     pub asked: bool,
     /// It was asked for again on a later stream.
     pub resumed: bool,
+    /// Its grant was told on this stream, when this message of the client's was the latest that was received. A
+    /// heartbeat from then on renews it; an earlier one did not know of it.
+    pub told_as_of: Option<u64>,
+    /// Its next renewal, where it is a LEASE hold.
+    renew_at: Option<Duration>,
 }
 
 /// How a lock stands.
@@ -128,6 +133,31 @@ pub(super) struct Unlocking {
 }
 
 impl State {
+    /// Sees to the next renewal of a LEASE hold, in place of the one that was planned.
+    pub(super) fn renew_at(&mut self, id: u64, at: Duration) {
+        let Some(slot) = self.locks.get_mut(&id) else { return };
+        if let Some(before) = slot.renew_at.replace(at) {
+            self.renewals.remove(&(before, id));
+        }
+        self.renewals.insert((at, id));
+        self.wake_link.notify_one();
+    }
+
+    /// The next planned renewal.
+    pub(super) fn next_renewal(&self) -> Option<(Duration, u64)> {
+        self.renewals.first().copied()
+    }
+
+    /// The next planned renewal, if it is due.
+    pub(super) fn take_renewal(&mut self, now: Duration) -> Option<u64> {
+        let due = self.next_renewal().filter(|(at, _)| *at <= now)?;
+        self.renewals.remove(&due);
+        if let Some(slot) = self.locks.get_mut(&due.1) {
+            slot.renew_at = None;
+        }
+        Some(due.1)
+    }
+
     pub(super) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
@@ -229,6 +259,8 @@ impl State {
         self.sent_from = 1;
         self.calls.clear();
         self.acks.clear();
+        // Everything is asked for again on it.
+        self.retries.clear();
         self.beat = false;
         self.stream
     }
@@ -238,8 +270,9 @@ impl State {
         self.welcomed = false;
         self.stream += 1;
         self.pending.retain(|_, pending| matches!(pending, Pending::Unlock(_)));
-        let held = |slot: &&Slot| matches!(slot.phase, Phase::Held { .. });
-        for slot in self.locks.values().filter(held) {
+        let held = |slot: &&mut Slot| matches!(slot.phase, Phase::Held { .. });
+        for slot in self.locks.values_mut().filter(held) {
+            slot.told_as_of = None;
             let cut_off = super::needs_stream(slot.ask.on_disconnect);
             slot.view.modify(|view| {
                 view.suspended = true;
@@ -288,6 +321,22 @@ impl State {
 }
 
 impl Slot {
+    /// That nobody has answered for.
+    pub(super) fn new(ask: Arc<Ask>, view: Writer, granting: oneshot::Sender<Result<Grant, Error>>) -> Self {
+        Self {
+            ask,
+            view,
+            granting: Some(granting),
+            grant: None,
+            phase: Phase::Waiting { queued: false },
+            leaving: false,
+            asked: false,
+            resumed: false,
+            told_as_of: None,
+            renew_at: None,
+        }
+    }
+
     /// Only renewals by name extend it.
     pub(super) fn is_leased(&self) -> bool {
         self.ask.on_disconnect == OnDisconnect::Lease

@@ -42,8 +42,9 @@ impl Shard {
             None if ticket.claims.len() > 1 => return Err(Refusal::RequestIdRequired),
             None => Some(0),
         };
+        // A claim that this hold has no longer: the token was given, so an earlier try may have taken it off.
         let Some(index) = index else {
-            return Ok(UnlockReply::NotFound);
+            return Ok(UnlockReply::AlreadyReleased { ended_by: None });
         };
         Ok(self.release_claim(slot, index, unlock.outcome, step))
     }
@@ -115,7 +116,8 @@ impl Shard {
     fn remove_claim(&mut self, slot: Slot, index: usize, now: Time) -> Claim {
         let ticket = &mut self.tickets[slot];
         let claim = ticket.claims.remove(index);
-        ticket.ttl = ticket.claims.iter().map(|claim| claim.ttl).max().unwrap_or(ticket.ttl);
+        let ttl = ticket.claims.iter().map(|claim| claim.ttl).max();
+        ticket.set_ttl(ttl.unwrap_or(ticket.ttl));
         let key = ticket.key;
         self.forget_name(&claim.terms);
         self.count_wish(key, claim.wants_updates(), false);
@@ -139,7 +141,7 @@ impl Shard {
         let ticket = &mut self.tickets[slot];
         let longer = renew.ttl.filter(|ttl| *ttl != ticket.ttl);
         if let Some(ttl) = longer {
-            ticket.ttl = ttl;
+            ticket.set_ttl(ttl);
             if let [claim] = ticket.claims.as_mut_slice() {
                 claim.ttl = ttl;
             }

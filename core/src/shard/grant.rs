@@ -92,6 +92,7 @@ impl Shard {
             waited,
             lease_end: now.after(ticket.ttl),
             promised_end: Time::default(),
+            longest: core::time::Duration::ZERO,
             end_max,
             // A grant that did not have to wait answers its request and needs no acknowledgement.
             ack_until: (in_session && !fresh).then_some(ack_until),
@@ -121,9 +122,18 @@ impl Shard {
     /// Tells all claims of a hold what they hold.
     pub(super) fn tell_granted(&mut self, slot: Slot, step: &mut Step<'_>) {
         let granted = self.granted(slot, step.now);
-        let (ticket, ttl) = (granted.ticket, granted.ttl);
-        step.out.granted.push(ToldGrant { ticket, ttl });
+        self.told(slot, step);
         self.push_all(slot, &Event::Granted(granted), step);
+    }
+
+    /// A hold is told: its lease begins, or goes on, when that leaves.
+    pub(super) fn told(&self, slot: Slot, step: &mut Step<'_>) {
+        let ticket = &self.tickets[slot];
+        let end = ticket.hold.as_ref().map(|hold| hold.lease_end.min(hold.end_max));
+        step.out.granted.push(ToldGrant {
+            ticket: ticket.number,
+            ttl: end.unwrap_or_default().since(step.now),
+        });
     }
 
     /// G2: greater than every earlier token of the key. A ticket granted in the step that took it may use its own

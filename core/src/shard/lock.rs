@@ -6,7 +6,7 @@ use core::time::Duration;
 use smallvec::smallvec;
 
 use crate::command::{LockRequest, Refusal, TryReply};
-use crate::output::{Event, Granted, HappeningKind, Obstacle, Queued, ToldGrant, WaitReason};
+use crate::output::{Event, Granted, HappeningKind, Obstacle, Queued, WaitReason};
 use crate::planted::{Bug, planted};
 use crate::record::End;
 use crate::shard::state::{Claim, Key, KeyIndex, LiveName, Slot, Ticket, Wait, name_of};
@@ -42,10 +42,9 @@ impl Shard {
         }
         if let Some(slot) = self.reenter(&request, step)? {
             let granted = self.granted(slot, step.now);
-            let (ticket, ttl) = (granted.ticket, granted.ttl);
-            step.out.granted.push(ToldGrant { ticket, ttl });
+            self.told(slot, step);
             if let Some(stream) = request.stream {
-                Self::push(step, stream.id, ticket, Event::Granted(granted));
+                Self::push(step, stream.id, granted.ticket, Event::Granted(granted));
             }
             return Ok(Some(self.tickets[slot].number));
         }

@@ -179,6 +179,26 @@ impl Shard {
         }
     }
 
+    /// These grants are about to leave, after the commit of their step: what `max_hold` left then is less by now.
+    pub fn leaving(&self, granted: &mut [ToldGrant], effects: &mut [Effect], now: Time) {
+        for told in granted {
+            let hold = self.numbers.get(&told.ticket).and_then(|slot| self.tickets[*slot].hold.as_ref());
+            let Some(hold) = hold.filter(|hold| hold.end_max != Time::NEVER) else {
+                continue;
+            };
+            let left = hold.end_max.since(now);
+            told.ttl = told.ttl.min(left);
+            for effect in &mut *effects {
+                if let Effect::Push { event: Event::Granted(granted), .. } = effect
+                    && granted.token == hold.token
+                {
+                    granted.ttl = granted.ttl.min(left);
+                    granted.max_hold_left = Some(left);
+                }
+            }
+        }
+    }
+
     /// These grants have left the server at `now`: their leases, and the time for their acknowledgement, run from here.
     pub fn pushed(&mut self, granted: &[ToldGrant], now: Time) {
         let ack_until = now.after(self.config.ack_timeout);
@@ -186,7 +206,6 @@ impl Shard {
             let end = now.after(told.ttl);
             let Some(hold) = self.told_hold(told) else { continue };
             hold.ack_until = hold.ack_until.map(|until| until.max(ack_until));
-            // What left at once began at this `now`.
             if hold.unsent > 0 {
                 hold.unsent -= 1;
                 hold.end_max = hold.end_max.max(end);

@@ -142,7 +142,8 @@ impl Shard {
                 key
             }
         };
-        let promised = record.hold.as_ref().map_or(Time::default(), |_| now.after(record.ttl));
+        let promised = |hold: &Box<HoldRecord>| now.after(record.ttl.max(hold.longest));
+        let promised = record.hold.as_ref().map_or(Time::default(), promised);
         let claims: Claims = record
             .claims
             .iter()
@@ -222,7 +223,7 @@ impl Shard {
             .terms
             .max_hold
             .map_or(Time::NEVER, |max_hold| now.after(max_hold));
-        let lease_end = now.after(ticket.ttl).min(end_max);
+        let lease_end = now.after(ticket.ttl.max(record.longest)).min(end_max);
         let ack_time = self.config.ack_timeout.max(self.config.recovery_grace);
         Hold {
             token: record.token,
@@ -230,6 +231,7 @@ impl Shard {
             waited: core::time::Duration::ZERO,
             lease_end,
             promised_end: lease_end,
+            longest: record.longest,
             end_max,
             ack_until: record.unacked.then(|| now.after(ack_time)),
             expiring_told: false,

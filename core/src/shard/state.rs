@@ -277,6 +277,16 @@ impl Ticket {
         }
     }
 
+    /// Gives it another TTL from its next renewal on.
+    pub(crate) fn set_ttl(&mut self, ttl: Duration) {
+        if let Some(hold) = &mut self.hold
+            && ttl < self.ttl
+        {
+            hold.longest = hold.longest.max(self.ttl);
+        }
+        self.ttl = ttl;
+    }
+
     /// When the hold ends if nothing more is heard: the latest end of its claims, at most `max_hold`.
     pub(crate) fn hold_end(&self, hold: &Hold) -> Time {
         let end = self.claims.iter().map(|claim| claim.end(hold)).max();
@@ -363,6 +373,9 @@ pub(crate) struct Hold {
     pub lease_end: Time,
     /// Until when the client may count, by leases that answered something it sent (T2).
     pub promised_end: Time,
+    /// The longest lease that it was ever promised, where its TTL is shorter by now; else zero. A recovery keeps it as
+    /// long as that, for it does not know how much of it is left.
+    pub longest: Duration,
     /// End of `max_hold`.
     pub end_max: Time,
     /// The grant is withdrawn then, unless it is acknowledged (G3).
@@ -384,6 +397,7 @@ impl Hold {
         HoldRecord {
             token: self.token,
             unacked: self.ack_until.is_some(),
+            longest: self.longest,
             previous_outcome: self.previous_outcome.clone(),
         }
     }

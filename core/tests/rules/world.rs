@@ -185,6 +185,7 @@ impl World {
             }
             pushes.push((stream.0, event));
         }
+        self.shard.unsent(&out.granted);
         self.shard.pushed(&out.granted, self.now);
         self.shard.check();
         let totals = self.shard.totals();

@@ -91,6 +91,8 @@ struct WireHold {
     unacked: bool,
     #[prost(message, optional, tag = "3")]
     previous_outcome: Option<WireOutcome>,
+    #[prost(uint64, tag = "4")]
+    longest: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -146,6 +148,7 @@ pub(super) fn ticket_bytes(record: &TicketRecord) -> Vec<u8> {
     let hold = record.hold.as_ref().map(|hold| WireHold {
         token: hold.token,
         unacked: hold.unacked,
+        longest: nanos(hold.longest),
         previous_outcome: (hold.previous_outcome != Outcome::default()).then(|| outcome_out(&hold.previous_outcome)),
     });
     let wire = WireTicket {
@@ -179,6 +182,7 @@ pub(super) fn ticket(number: Number, bytes: &[u8]) -> Result<TicketRecord, Unrea
         Ok(Box::new(HoldRecord {
             token: hold.token,
             unacked: hold.unacked,
+            longest: Duration::from_nanos(hold.longest),
             previous_outcome: outcome_in(hold.previous_outcome)?,
         }))
     });

@@ -236,6 +236,7 @@ impl Naive {
             owner: request.terms.owner.clone(),
             mode: request.terms.mode,
             ttl: request.ttl,
+            longest: request.ttl,
             wait_timeout: request.terms.wait_timeout,
             delay: request.terms.lock_delay,
             max_hold: request.terms.max_hold,
@@ -286,7 +287,7 @@ impl Naive {
         let index = match unlock.request_id {
             Some(id) => match claims.iter().position(|claim| claim.id == Some(id)) {
                 Some(index) => index,
-                None => return Answer::NotFound,
+                None => return Answer::AlreadyReleased(None),
             },
             None if claims.len() > 1 => return Answer::Denied("id required"),
             None => 0,
@@ -338,6 +339,7 @@ impl Naive {
             return Answer::Renewed(None);
         }
         if let Some(ttl) = renew.ttl {
+            ticket.longest = ticket.longest.max(ticket.ttl);
             ticket.ttl = ttl;
             if let [claim] = ticket.claims.as_mut_slice() {
                 claim.ttl = ttl;
@@ -420,7 +422,7 @@ impl Naive {
                 hold.since = now;
                 hold.waited = Duration::ZERO;
                 hold.max = ticket.max_hold.map(|max| now.after(max));
-                hold.lease = now.after(ticket.ttl);
+                hold.lease = now.after(ticket.ttl.max(ticket.longest));
                 promised = hold.lease;
                 hold.lease = hold.max.map_or(hold.lease, |max| hold.lease.min(max));
                 hold.promised = hold.lease;

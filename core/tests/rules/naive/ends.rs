@@ -82,6 +82,7 @@ impl Naive {
     pub(super) fn remove_claim(&mut self, at: usize, index: usize) -> Claim {
         let ticket = &mut self.tickets[at];
         let claim = ticket.claims.remove(index);
+        ticket.longest = ticket.longest.max(ticket.ttl);
         ticket.ttl = ticket.claims.iter().map(|claim| claim.ttl).max().unwrap();
         claim
     }

@@ -94,6 +94,8 @@ pub struct Ticket {
     pub owner: Arc<str>,
     pub mode: Mode,
     ttl: Duration,
+    /// Of the leases of this hold.
+    longest: Duration,
     wait_timeout: Option<Duration>,
     delay: Duration,
     max_hold: Option<Duration>,
@@ -323,6 +325,7 @@ impl Naive {
         let grant = self.grants.len();
         self.grants.push(key);
         let ticket = &mut self.tickets[at];
+        ticket.longest = ticket.ttl;
         ticket.hold = Some(Hold {
             grant,
             since: now,
