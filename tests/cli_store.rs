@@ -8,7 +8,7 @@ mod cli_server;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use cli_server::{BINARY, Server};
 
@@ -88,4 +88,30 @@ fn a_copy_becomes_a_store_again() {
     let memory = Server::start();
     let none = refused(memory.run(&["backup", &text("none")]));
     assert!(none.contains("the memory store has no backup"), "{none}");
+}
+
+#[test]
+fn copies_that_are_made_at_once_are_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = |name: &str| dir.path().join(name).display().to_string();
+    let server = Server::with(&format!("file:{}", text("store")), "127.0.0.1:0");
+    for nth in 0..20 {
+        token(&server, &format!("key {nth}"));
+    }
+    let names: Vec<String> = (0..6).map(|nth| format!("copy{nth}")).collect();
+    let started = names.iter().map(|name| {
+        let mut command = server.command(&["backup", &text(name)]);
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts")
+    });
+    let running: Vec<_> = started.collect();
+    for (child, name) in running.into_iter().zip(&names) {
+        said(child.wait_with_output().expect("it ended"));
+        let restored = format!("{name}-restored");
+        said(run(&["restore", &text(name), &text(&restored)]));
+        assert_eq!(count(&inspected(&dir.path().join(&restored)), "holders"), 20);
+    }
 }

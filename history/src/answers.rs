@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use crate::tickets::{Granted, Key};
-use crate::{Property, Time, Unlocked, Violation};
+use crate::{Mode, Property, Time, Unlocked, Violation};
 
 /// I4. A token that the server no longer knows, an unlock that was undone, or a hold that a read does not show.
 #[must_use]
@@ -29,6 +29,8 @@ fn reads_agree(key: &Key) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut by_token: Vec<&Granted> = key.holds().map(|(_, hold)| hold).collect();
     by_token.sort_by_key(|hold| hold.token);
+    let mut by_mode: Vec<(u64, Mode)> = key.holds().map(|(ticket, hold)| (hold.token, ticket.mode)).collect();
+    by_mode.sort_by_key(|(token, _)| *token);
     let mut by_time = by_token.clone();
     by_time.sort_by_key(|hold| hold.at);
     for read in &key.reads {
@@ -39,6 +41,14 @@ fn reads_agree(key: &Key) -> Vec<Violation> {
                 let text = format!("token {token} was given back, and is held again");
                 found.push(key.violation(Property::NothingLost, read.at, text));
             }
+        }
+        let alone = |token: &&u64| {
+            let known = by_mode.binary_search_by_key(*token, |(token, _)| *token);
+            known.is_ok_and(|index| by_mode.get(index).is_some_and(|(_, mode)| *mode == Mode::Exclusive))
+        };
+        if let Some(token) = read.tokens.iter().find(alone).filter(|_| read.tokens.len() > 1) {
+            let text = format!("a read shows others beside token {token}, which is exclusive");
+            found.push(key.violation(Property::MutualExclusion, read.at, text));
         }
         // Of those told before the read was sent, the latest.
         let told = by_time.partition_point(|hold| hold.at <= read.sent);
@@ -57,10 +67,8 @@ pub fn lease_kept(key: &Key) -> Vec<Violation> {
     let mut found = Vec::new();
     for (_, hold) in key.holds() {
         if let Some(lost) = hold.lost.filter(|lost| *lost < hold.until) {
-            if hold.unlocking.is_none_or(|unlocking| unlocking > lost) {
-                let text = format!("token {} was lost before its lease was over", hold.token);
-                found.push(key.violation(Property::LeaseKept, lost, text));
-            }
+            let text = format!("token {} was lost before its lease was over", hold.token);
+            found.push(key.violation(Property::LeaseKept, lost, text));
             continue;
         }
         let (Some(unlocking), [(at, answer)], 1) = (hold.unlocking, hold.unlocked.as_slice(), hold.unlocks) else {

@@ -62,8 +62,6 @@ pub enum What {
         /// Until when.
         until: Time,
     },
-    /// Its clock leapt ahead: from then on it may count nothing, until it says so again.
-    Leapt,
     /// It is about to leave the line, by a word or by going away.
     Leaving,
     /// It was told for certain that it is not in line and holds nothing.
@@ -76,6 +74,8 @@ pub enum What {
     Unlocked(Unlocked),
     /// It was told that it holds no longer, without its own doing.
     Lost,
+    /// It does not count on it any longer, by its own clock and without a word of the server's.
+    GaveUp,
     /// It saw a read's answer: the tokens that hold the key.
     Saw {
         /// When the read was sent.

@@ -48,17 +48,22 @@ pub(crate) struct Granted {
     pub unlocks: usize,
     /// Answers to its unlocks.
     pub unlocked: Vec<(Time, Unlocked)>,
+    /// It was told that it had lost it, before it sent an unlock.
     pub lost: Option<Time>,
+    pub gave_up: Option<Time>,
 }
 
 impl Granted {
-    /// The earliest instant at which the hold can have ended by what its client saw and did. One that was over when its
-    /// client was told of it can have ended at any time.
+    /// The earliest instant at which the hold can have ended by what its client saw and did. One that an unlock ended
+    /// was held until that was sent; another one that was over when its client was told of it can have ended at any time.
     pub fn kept_until(&self) -> Time {
+        if let (Some(unlocking), Some(_)) = (self.unlocking, self.released()) {
+            return unlocking;
+        }
         if self.until <= self.at {
             return Time::ZERO;
         }
-        let ends = [self.unlocking, self.lost];
+        let ends = [self.unlocking, self.lost, self.gave_up];
         ends.into_iter().flatten().fold(self.until, Time::min)
     }
 
@@ -153,6 +158,7 @@ fn fold(events: &[&Event], key: &mut Key) {
                     unlocks: 0,
                     unlocked: Vec::new(),
                     lost: None,
+                    gave_up: None,
                 };
                 let hold = holds.entry(*token).or_insert(granted);
                 hold.until = hold.until.max(*until);
@@ -183,13 +189,13 @@ fn fold(events: &[&Event], key: &mut Key) {
 fn update(hold: &mut Granted, at: Time, what: &What) {
     match what {
         What::Counts { until } => hold.until = hold.until.max(*until),
-        What::Leapt => hold.until = hold.until.min(at),
         What::Unlocking => {
             hold.unlocking.get_or_insert(at);
             hold.unlocks += 1;
         }
         What::Unlocked(answer) => hold.unlocked.push((at, *answer)),
-        What::Lost => drop(hold.lost.get_or_insert(at)),
+        What::Lost if hold.unlocking.is_none() => drop(hold.lost.get_or_insert(at)),
+        What::GaveUp => drop(hold.gave_up.get_or_insert(at)),
         _ => {}
     }
 }

@@ -359,7 +359,6 @@ impl Harness<'_, '_> {
                     .ok()
                     .and_then(|index| self.world.clocks.get(index));
                 clock.into_iter().for_each(|clock| clock.suspended(fault.lasts));
-                self.world.recorder.leapt_at(self.sim.elapsed(), client);
                 return;
             }
         }

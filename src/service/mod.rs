@@ -10,6 +10,7 @@
 
 mod batch;
 pub mod clock;
+mod deliver;
 mod drain;
 pub mod error;
 pub mod ids;

@@ -217,7 +217,10 @@ impl Session {
                     ttl: None,
                 };
                 let call = *call;
-                shards.entry(outbox.shard).or_default().push(Beaten { call, renew, told });
+                shards
+                    .entry(outbox.shard)
+                    .or_default()
+                    .push(Beaten { call, renew, told });
             }
         }
         for (shard, renewals) in shards {
@@ -237,12 +240,16 @@ impl Session {
                 };
                 renewals.into_iter().map(refresh).collect::<Vec<_>>()
             },
-            move |result, _| match result {
-                Ok(leases) => {
-                    let renewed = calls.into_iter().zip(leases);
-                    renewed.for_each(|((call, told), left)| beat.renewed(call, told, *left));
+            move |result, _| {
+                match result {
+                    Ok(leases) => {
+                        let renewed = calls.into_iter().zip(leases);
+                        renewed.for_each(|((call, told), left)| beat.renewed(call, told, *left));
+                    }
+                    Err(_) => calls
+                        .into_iter()
+                        .for_each(|(call, told)| beat.renewed(call, told, None)),
                 }
-                Err(_) => calls.into_iter().for_each(|(call, told)| beat.renewed(call, told, None)),
             },
         ));
     }

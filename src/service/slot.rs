@@ -13,12 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ticketlock_core::output::Effect;
 use ticketlock_core::planted::{Bug, planted};
 use ticketlock_core::types::{Number, Time};
 use ticketlock_core::{Output, Shard};
 
 use super::batch::{Batch, Held, Outcome, Told, hold};
+use super::deliver::deliver;
 use super::error::ServiceError;
 use super::runtime::Runtime;
 use super::watch::Watcher;
@@ -457,41 +457,6 @@ fn refuse<T>(error: ServiceError, settle: impl FnOnce(&Result<T, ServiceError>, 
     let answer = Err(error);
     settle(&answer, Told::default());
     Outcome::Now(answer)
-}
-
-/// Carries out one effect.
-fn deliver(
-    runtime: &Arc<Runtime>,
-    shard: u32,
-    epoch: u64,
-    revision: &mut u64,
-    watchers: &[Arc<Watcher>],
-    effect: Effect,
-) {
-    match effect {
-        Effect::Push { stream, ticket, event } => {
-            if let Some(outbox) = runtime.streams.get(&stream) {
-                let full = outbox.push(ticket, event);
-                if full && let Some(inbox) = outbox.inbox() {
-                    runtime.let_go(inbox);
-                }
-            }
-        }
-        Effect::Happened(happening) => {
-            *revision += 1;
-            runtime.observer.happened(shard, &happening);
-            for watcher in watchers {
-                watcher.happened(
-                    shard,
-                    Told {
-                        epoch,
-                        revision: *revision,
-                    },
-                    &happening,
-                );
-            }
-        }
-    }
 }
 
 /// What a panic said.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ticketlock::ServerConfig;
 use ticketlock::grpc::Server;
@@ -365,6 +365,30 @@ async fn a_drained_server_hands_over_to_the_next_endpoint() {
         tokens.push(waiting.await.expect("no panic").expect("its turn").fencing_token());
     }
     assert!(tokens.is_sorted(), "in order: {tokens:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_counted_than_max_hold_leaves() {
+    let address = serve().await;
+    let client = client(address, "me").await;
+    let asked = Instant::now();
+    let lock = client
+        .lock("k")
+        .ttl(Duration::from_millis(800))
+        .max_hold(Duration::from_millis(1500));
+    let guard = lock.await.expect("granted");
+    guard.confirmed().await.expect("confirmed");
+    let granted = Instant::now();
+    let mut lost = std::pin::pin!(guard.lost());
+    loop {
+        let left = (granted + Duration::from_millis(1500)).saturating_duration_since(Instant::now());
+        let counted = guard.valid_for();
+        assert!(counted <= left, "{counted:?} of {left:?}");
+        if tokio::time::timeout(Duration::from_millis(20), &mut lost).await.is_ok() {
+            break;
+        }
+    }
+    assert!(asked.elapsed() >= Duration::from_millis(1400), "renewed until then");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,64 @@ async fn draining(stream: &mut LockStream) -> Duration {
 }
 
 /// A server that stops tells its streams: who waits ends at once, who holds may unlock before the end.
+/// Reads a session until it is told that it holds.
+async fn until_granted(session: &mut Session) {
+    let mut told = false;
+    while !told {
+        let news = poll_fn(|context| {
+            session.poll_news(context, |_, item| {
+                told |= matches!(
+                    item,
+                    SessionItem::Lock {
+                        event: Event::Granted(_),
+                        ..
+                    }
+                );
+            })
+        });
+        soon(news).await.expect("the session goes on");
+    }
+}
+
+/// Goal: a grant that had to wait and is told again on another session is worth its acknowledgement time from then on,
+/// also where the store answers at once.
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_is_told_again_has_its_time_again() {
+    let world = world().await;
+    let mut holder = world.lock("k", "a", 1).await;
+    let token = granted(&mut holder).await.token;
+    let named = |owner: &str, id| LockRequest {
+        terms: Arc::new(Terms {
+            request_id: Some(RequestId([id; 16])),
+            on_disconnect: OnDisconnect::Grace(Duration::from_secs(30)),
+            ..Terms::exclusive("k", owner)
+        }),
+        ..request("k", owner, id)
+    };
+    let silent = || -> DetachProbe { Arc::new(|| DetachCause::Silent) };
+    let mut session = world.service.session(silent());
+    session.lock(1, named("b", 2));
+    let mut next = world.lock("k", "c", 3).await;
+    assert!(matches!(event(&mut next).await, Event::Queued(_)));
+    world.unlock("k", "a", token).await.expect("it is held");
+    until_granted(&mut session).await;
+    drop(session);
+    let ack = world.service.config().core.ack_timeout;
+    tokio::time::advance(ack * 4 / 5).await;
+    let mut again = world.service.session(silent());
+    again.lock(
+        1,
+        LockRequest {
+            attach_number: 1,
+            ..named("b", 2)
+        },
+    );
+    until_granted(&mut again).await;
+    let told = tokio::time::Instant::now();
+    granted(&mut next).await;
+    assert!(told.elapsed() >= ack, "after {:?}", told.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_stops_tells_its_streams() {
     let world = world().await;
@@ -62,7 +120,7 @@ async fn a_server_stops_within_its_bound() {
     world.service.shutdown(Duration::from_secs(10)).await;
     let took = began.elapsed();
     assert!(took <= Duration::from_millis(10_010), "{took:?}");
-    assert_eq!(stuck.await, Err(ServiceError::Draining));
+    assert_eq!(stuck.await, Err(ServiceError::StoreUnavailable));
     draining(&mut holder).await;
     assert_eq!(holder.next().await, Some(Err(ServiceError::Draining)));
     loop {

@@ -7,7 +7,7 @@ mod ends;
 mod storm;
 mod watches;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use ticketlock::config::ServerConfig;
 use ticketlock::service::{
-    Clock, DetachProbe, IdSource, LockItem, LockStream, NoObserver, Observer, Service, ServiceError, WatchKind,
-    WatchStream,
+    Clock, DetachProbe, IdSource, LockItem, LockStream, NoObserver, Observer, Service, ServiceError, Session,
+    SessionItem, WatchKind, WatchStream,
 };
 use ticketlock::store::faulty::Fault;
 use ticketlock::store::{Faults, FaultyStore, MemoryStore, StoreError};

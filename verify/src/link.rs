@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ticketlock_client::{Client, Error, Guard, GuardEvent};
+use ticketlock_client::{Client, Error, Guard, GuardEvent, LostReason};
 use ticketlock_history::{Mode, What};
 
 use tokio::sync::Notify;
@@ -122,11 +122,15 @@ impl Link {
             match event {
                 Some(GuardEvent::Suspended) => drop(away.since.get_or_insert(now)),
                 Some(GuardEvent::Lost(_)) | None => {
+                    let reason = match event {
+                        Some(GuardEvent::Lost(reason)) => reason,
+                        _ => LostReason::Closed,
+                    };
                     // How long is not known: whatever waits now may have been passed.
                     away.total += UNNOTICED * 2;
                     away.since = None;
                     drop(away);
-                    story.add(What::Lost);
+                    story.lost(&reason);
                     return false;
                 }
                 Some(_) => {

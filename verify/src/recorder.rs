@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ticketlock_client::Guard;
 use ticketlock_client::seams::Clock;
+use ticketlock_client::{Guard, LostReason};
 use ticketlock_history::{Event, History, Mode, Unlocked, Violation, What};
 
 /// A request's number: its client above, a running number below.
@@ -62,16 +62,6 @@ impl Recorder {
 
     /// A client is, or was, away or is no more: of its requests that are under way nobody knows the place.
     pub fn away_at(&self, at: Duration, client: u32) {
-        self.add_to_all(at, client, &What::Away);
-    }
-
-    /// A client's clock leaps ahead: of its leases nobody knows whether it counts them still.
-    pub fn leapt_at(&self, at: Duration, client: u32) {
-        self.add_to_all(at, client, &What::Leapt);
-    }
-
-    /// The same to all requests of a client that are under way.
-    fn add_to_all(&self, at: Duration, client: u32, what: &What) {
         let mut events = self.events();
         let mut under_way = BTreeMap::new();
         for event in events
@@ -80,19 +70,19 @@ impl Recorder {
         {
             match event.what {
                 What::Asked(_) => drop(under_way.insert(event.request, Arc::clone(&event.key))),
-                What::Refused | What::Leaving | What::Lost | What::Unlocked(_) => {
+                What::Refused | What::Leaving | What::Lost | What::GaveUp | What::Unlocked(_) => {
                     drop(under_way.remove(&event.request))
                 }
                 _ => {}
             }
         }
-        let added = under_way.into_iter().map(|(request, key)| Event {
+        let away = under_way.into_iter().map(|(request, key)| Event {
             at,
             key,
             request,
-            what: what.clone(),
+            what: What::Away,
         });
-        events.extend(added);
+        events.extend(away);
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<Event>> {
@@ -194,7 +184,7 @@ fn seam(events: &[Event]) -> Vec<Event> {
                 *best = (*best).max((token, event.request));
                 open.insert(id);
             }
-            What::Unlocked(_) | What::Lost => drop(open.remove(&id)),
+            What::Unlocked(_) | What::Lost | What::GaveUp => drop(open.remove(&id)),
             _ => {}
         }
     }
@@ -246,6 +236,15 @@ impl Story {
             self.add_at(at, What::Counts { until: at + left });
         }
         !left.is_zero()
+    }
+
+    /// It was told why it holds no longer.
+    pub fn lost(&self, reason: &LostReason) {
+        self.add(match reason {
+            // Its own clock and its own doing; the rest is the server's word.
+            LostReason::Unconfirmed | LostReason::Closed | LostReason::Superseded => What::GaveUp,
+            _ => What::Lost,
+        });
     }
 
     /// Its unlock was answered.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ticketlock_client::{Error, Guard, LockBuilder, OnDisconnect, Outcome, RefusedReason, UnlockResult, Unlocked};
+use ticketlock_client::{
+    Error, Guard, LockBuilder, LostReason, OnDisconnect, Outcome, RefusedReason, UnlockResult, Unlocked,
+};
 use ticketlock_history::{Mode, Unlocked as Answer, What};
 
 use crate::{Link, Random, Recorder, Story};
@@ -204,8 +206,8 @@ impl Worker {
             let pause = left.min(self.draws.shorter(self.plan.ttl / 4) + Duration::from_millis(1));
             tokio::select! {
                 biased;
-                _ = &mut lost => {
-                    story.add(What::Lost);
+                reason = &mut lost => {
+                    story.lost(&reason);
                     break;
                 }
                 () = tokio::time::sleep(pause) => {}
@@ -238,6 +240,7 @@ pub(crate) async fn unlock(guard: Guard, story: &Story) {
     story.add(What::Unlocking);
     match guard.unlock(Outcome::default()).await {
         Ok(Unlocked::Unlocked) => story.unlocked(Answer::Released),
+        Ok(Unlocked::AlreadyLost(LostReason::Unconfirmed)) => story.lost(&LostReason::Unconfirmed),
         Ok(Unlocked::AlreadyLost(_)) => story.unlocked(Answer::AlreadyReleased),
         // Whether it was done is not known.
         Err(_) => {}

@@ -311,7 +311,8 @@ impl State {
 
     /// A call is tried again after a pause.
     fn retry(&mut self, id: u64, error: &Error, now: Duration) {
-        self.retries.insert((now + error.retry_after().unwrap_or(RETRY_PAUSE), id));
+        self.retries
+            .insert((now + error.retry_after().unwrap_or(RETRY_PAUSE), id));
         self.wake_link.notify_one();
     }
 

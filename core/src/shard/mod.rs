@@ -18,6 +18,7 @@ mod grant;
 mod list;
 mod lock;
 mod recover;
+mod renew;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -182,14 +183,20 @@ impl Shard {
     /// These grants are about to leave, after the commit of their step: what `max_hold` left then is less by now.
     pub fn leaving(&self, granted: &mut [ToldGrant], effects: &mut [Effect], now: Time) {
         for told in granted {
-            let hold = self.numbers.get(&told.ticket).and_then(|slot| self.tickets[*slot].hold.as_ref());
+            let hold = self
+                .numbers
+                .get(&told.ticket)
+                .and_then(|slot| self.tickets[*slot].hold.as_ref());
             let Some(hold) = hold.filter(|hold| hold.end_max != Time::NEVER) else {
                 continue;
             };
             let left = hold.end_max.since(now);
             told.ttl = told.ttl.min(left);
             for effect in &mut *effects {
-                if let Effect::Push { event: Event::Granted(granted), .. } = effect
+                if let Effect::Push {
+                    event: Event::Granted(granted),
+                    ..
+                } = effect
                     && granted.token == hold.token
                 {
                     granted.ttl = granted.ttl.min(left);

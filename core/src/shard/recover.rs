@@ -142,8 +142,8 @@ impl Shard {
                 key
             }
         };
-        let promised = |hold: &Box<HoldRecord>| now.after(record.ttl.max(hold.longest));
-        let promised = record.hold.as_ref().map_or(Time::default(), promised);
+        let hold = record.hold.as_ref();
+        let promised = hold.map_or(Time::default(), |hold| now.after(record.ttl.max(hold.longest)));
         let claims: Claims = record
             .claims
             .iter()

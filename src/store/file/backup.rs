@@ -8,12 +8,13 @@ use ticketlock_core::types::Number;
 
 use super::database::{Data, Snapshot};
 use super::disk::{Disk as _, Folder};
-use super::{About, DATA, DATA_NEW, OpenError, damaged, io_error, load, refused, shown};
+use super::{About, DATA, DATA_NEW, OpenError, damaged, io_error, load, progress, refused, shown};
 
 /// Where a copy is written before it is read.
 const COPY: &str = "backup.new";
 
-/// Writes what the snapshot sees into a file of its own, and gives it without a name: it is gone when it is closed.
+/// Writes what the snapshot sees into a file of its own, and gives it without a name: it is gone when it is closed. One at
+/// a time: they have one name.
 pub(super) fn copy(snapshot: &Snapshot, dir: &Path) -> io::Result<File> {
     let path = dir.join(COPY);
     remove(&path)?;
@@ -47,7 +48,13 @@ pub fn restore(backup: &Path, dir: &Path, store_id: [u8; 16], unix_seconds: u64)
         folder.remove(DATA_NEW).map_err(failed)?;
         return restored;
     }
-    let named = folder.rename(DATA_NEW, DATA).and_then(|()| folder.sync_names());
+    // A note of an earlier store here would be held against this one.
+    let commits = restored.as_ref().map_or(0, |about| about.commits);
+    let named = folder
+        .note(&progress::encode(commits))
+        .and_then(|()| folder.sync_note())
+        .and_then(|()| folder.rename(DATA_NEW, DATA))
+        .and_then(|()| folder.sync_names());
     named.map_err(failed)?;
     restored
 }

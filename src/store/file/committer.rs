@@ -286,9 +286,12 @@ impl Committer {
         if !self.desk.full.swap(true, Ordering::SeqCst) {
             tracing::error!(%failure, "the disk is full: no new tickets are taken until there is space");
         }
-        self.data = None;
+        let done = self.data.take().map(|data| data.about().commits);
         self.disk.release().map_err(|error| Failure::Redb(error.into()))?;
         let data = Data::open(&*self.disk, DATA)?;
+        if Some(data.about().commits) < done {
+            return Err(Failure::Damaged("its last commit is gone".to_owned()));
+        }
         for (shard, epoch) in (0..).zip(&mut self.epochs) {
             *epoch = (*epoch).max(data.read(shard)?.epoch);
         }

@@ -5,7 +5,8 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, StorageBackend};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::{OpenError, io_error, shown};
@@ -52,6 +53,38 @@ pub trait Disk: Send + Sync + 'static {
     fn release(&self) -> io::Result<()>;
 }
 
+/// The data file. That it cannot be synced for want of space is no full disk: what was written before and not synced may
+/// be gone, and another try would not say so.
+#[derive(Debug)]
+struct Pages(FileBackend);
+
+impl StorageBackend for Pages {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let failed = |error: io::Error| io::Error::other(format!("it cannot be synced: {error}"));
+        self.0.sync_data().map_err(failed)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
 /// A directory of this machine.
 pub(super) struct Folder {
     path: PathBuf,
@@ -63,8 +96,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes this process the only one that may write there; makes the directory if need be.
     pub(super) fn claim(path: &Path) -> Result<Self, OpenError> {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|error| io_error(&shown(path), error))?;
+        make(path).map_err(|error| io_error(&shown(path), error))?;
         let writable = |file: &str| {
             let mut options = OpenOptions::new();
             options.create(true).truncate(false).read(true).write(true);
@@ -97,6 +129,11 @@ impl Folder {
         })
     }
 
+    /// Syncs what was noted.
+    pub(super) fn sync_note(&self) -> io::Result<()> {
+        self.notes.sync_all()
+    }
+
     fn ballast(&self) -> PathBuf {
         self.path.join("ballast")
     }
@@ -111,11 +148,17 @@ impl Disk for Folder {
         Some(&self.path)
     }
 
-    fn data(&self, file: &str, new: bool) -> Result<Database, DatabaseError> {
-        let path = self.path.join(file);
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
-        if new { builder.create(path) } else { builder.open(path) }
+    fn data(&self, file_name: &str, new: bool) -> Result<Database, DatabaseError> {
+        let mut options = OpenOptions::new();
+        let file = options.create(new).truncate(new).read(true).write(true);
+        let pages = Pages(FileBackend::new(file.open(self.path.join(file_name))?)?);
+        // redb would take an empty file for a new one.
+        if !new && pages.len()? == 0 {
+            return Err(DatabaseError::Storage(
+                io::Error::from(io::ErrorKind::UnexpectedEof).into(),
+            ));
+        }
+        Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(pages)
     }
 
     fn exists(&self, file: &str) -> io::Result<bool> {
@@ -180,6 +223,17 @@ impl Disk for Folder {
     fn release(&self) -> io::Result<()> {
         self.remove("ballast")
     }
+}
+
+/// Makes a directory and those above it, if need be, so that a power loss does not take their names.
+fn make(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|it| !it.exists()).collect();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        let here = parent.as_os_str().is_empty();
+        File::open(if here { Path::new(".") } else { parent })?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn write_zeros(mut file: &File) -> io::Result<()> {

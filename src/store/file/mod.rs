@@ -22,7 +22,7 @@ use ticketlock_core::sharding::ShardCount;
 
 use super::{BoxFuture, Commit, CommitLimits, Store, StoreError, Taken};
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Ordering, oneshot};
+use crate::sync::{Mutex, Ordering, oneshot};
 use committer::{Committer, Desk, Job};
 use database::{Data, Failure};
 use disk::Folder;
@@ -89,6 +89,8 @@ pub struct FileStore {
     about: About,
     desk: Arc<Desk>,
     committer: Option<JoinHandle<()>>,
+    /// Held while a copy is made.
+    copying: Arc<Mutex<()>>,
 }
 
 impl FileStore {
@@ -164,6 +166,7 @@ impl FileStore {
             about,
             desk,
             committer: None,
+            copying: Arc::default(),
         };
         Ok((store, committer))
     }
@@ -262,9 +265,11 @@ impl Store for FileStore {
             let dir = self.disk.path().map(Path::to_owned);
             let dir = dir.ok_or_else(|| unavailable(io::ErrorKind::Unsupported.into()))?;
             // A thread of its own: it reads and writes as long as it takes.
-            let copying = thread::Builder::new()
-                .name("backup".to_owned())
-                .spawn(move || answer.send(backup::copy(&snapshot, &dir)));
+            let one = Arc::clone(&self.copying);
+            let copying = thread::Builder::new().name("backup".to_owned()).spawn(move || {
+                let _one = one.lock();
+                answer.send(backup::copy(&snapshot, &dir))
+            });
             copying.map_err(unavailable)?;
             copied
                 .await
