@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::clock::BootClock;
+use crate::driver::Drivers;
 use crate::lock::{LockBuilder, TryLockBuilder};
 use crate::pool::{Pool, Transport};
 use crate::runtime::Background;
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     pub plain_streams: bool,
     /// The client's session.
     pub hub: Arc<Hub>,
+    /// Locks with a task of their own: tries, and all with plain streams.
+    pub drivers: Mutex<Drivers>,
     /// Numbers the streams of this client's requests: the highest is the latest.
     attaches: AtomicU64,
 }
@@ -65,6 +68,11 @@ impl Inner {
         self.random.fill(&mut bytes);
         ids.extend(bytes.as_chunks().0);
         ids.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn drivers(&self) -> MutexGuard<'_, Drivers> {
+        // Nothing panics while this is held, so what a poisoned lock protects is whole.
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number from 0 to 1, for jitter.
@@ -301,6 +309,7 @@ impl ClientBuilder {
                 ids: Mutex::new(Vec::new()),
                 plain_streams: self.plain_streams,
                 hub: Hub::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
+                drivers: Mutex::default(),
                 owner,
                 background,
                 clock: self.clock,

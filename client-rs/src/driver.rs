@@ -41,6 +41,8 @@ pub(crate) enum Command {
         /// Counts this until it is done.
         leaving: Leaving,
     },
+    /// Give it back, for the client is closed.
+    Close(Leaving),
     /// Leave the hold to its lease.
     Detach {
         /// Told when nothing is renewed here any more.
@@ -61,6 +63,44 @@ impl Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.0.leaving.send_modify(|count| *count -= 1);
+    }
+}
+
+/// The tasks of a client, for its end.
+#[derive(Default)]
+pub(crate) struct Drivers {
+    inboxes: Vec<mpsc::WeakUnboundedSender<Command>>,
+    /// How many there may be before those that have ended are looked for.
+    room: usize,
+    /// No more locks are taken.
+    shut: bool,
+}
+
+impl Drivers {
+    /// Whether it may run.
+    fn admit(&mut self, commands: &mpsc::UnboundedSender<Command>) -> bool {
+        if self.shut {
+            return false;
+        }
+        if self.inboxes.len() >= self.room {
+            self.inboxes.retain(|it| it.strong_count() > 0);
+            self.room = 2 * self.inboxes.len() + 16;
+        }
+        self.inboxes.push(commands.downgrade());
+        true
+    }
+}
+
+/// Gives back everything that has a task of its own, and takes no more.
+pub(crate) fn release_all(inner: &Arc<Inner>) {
+    let inboxes = {
+        let mut drivers = inner.drivers();
+        drivers.shut = true;
+        std::mem::take(&mut drivers.inboxes)
+    };
+    for commands in inboxes.iter().filter_map(mpsc::WeakUnboundedSender::upgrade) {
+        // One that has ended needs nothing.
+        let _ = commands.send(Command::Close(Leaving::new(inner)));
     }
 }
 
@@ -97,7 +137,10 @@ pub(crate) fn start(inner: Arc<Inner>, ask: Ask, kind: Kind) -> (Hold, Granting)
             Kind::Try => driver.run_try(granted).await,
         }
     };
-    inner.background.spawn(task);
+    // Not spawned, it answers its caller: the client is closed.
+    if inner.drivers().admit(&commands) {
+        inner.background.spawn(task);
+    }
     (
         Hold {
             inner,
@@ -324,36 +367,49 @@ impl Driver {
                 drop(attached);
                 let _ = reply.send(());
             }
+            Command::Close(leaving) => {
+                self.view
+                    .modify(|view| view.lost = view.lost.take().or(Some(LostReason::Closed)));
+                self.give_back(Outcome::default(), None, leaving, attached).await;
+            }
             Command::GiveBack {
                 outcome,
                 reply,
                 leaving,
-            } => {
-                // When the unlock is first sent, whatever the clock says when it is answered.
-                let promised = self.view.read().promised_until > Some(self.inner.clock.now());
-                let answer = self.unlock(outcome).await;
-                self.asked = false;
-                let answer = answer.map(|result| match result {
-                    // An earlier try of this unlock did it, and its answer was lost.
-                    UnlockResult::AlreadyReleased { ended_by: None } if promised => Unlocked::Unlocked,
-                    UnlockResult::AlreadyReleased { ended_by } => ended_by.unwrap_or(LostReason::Unknown).into(),
-                    UnlockResult::NotFound => LostReason::StoreChanged.into(),
-                    UnlockResult::LockByOther => LostReason::Unknown.into(),
-                    UnlockResult::Released { .. } | UnlockResult::Cancelled => Unlocked::Unlocked,
-                });
-                self.view.modify(|view| match &answer {
-                    Ok(Unlocked::Unlocked) => view.unlocked = true,
-                    Ok(Unlocked::AlreadyLost(reason)) => view.lost = Some(reason.clone()),
-                    Err(_) => view.lost = Some(LostReason::Unconfirmed),
-                });
-                if let Some(reply) = reply {
-                    let _ = reply.send(answer);
-                }
-                drop(leaving);
-                if let Some(attached) = attached {
-                    attached.drain().await;
-                }
-            }
+            } => self.give_back(outcome, reply, leaving, attached).await,
+        }
+    }
+
+    async fn give_back(
+        mut self,
+        outcome: Outcome,
+        reply: Option<oneshot::Sender<Result<Unlocked, Error>>>,
+        leaving: Leaving,
+        attached: Option<Attached>,
+    ) {
+        // When the unlock is first sent, whatever the clock says when it is answered.
+        let promised = self.view.read().promised_until > Some(self.inner.clock.now());
+        let answer = self.unlock(outcome).await;
+        self.asked = false;
+        let answer = answer.map(|result| match result {
+            // An earlier try of this unlock did it, and its answer was lost.
+            UnlockResult::AlreadyReleased { ended_by: None } if promised => Unlocked::Unlocked,
+            UnlockResult::AlreadyReleased { ended_by } => ended_by.unwrap_or(LostReason::Unknown).into(),
+            UnlockResult::NotFound => LostReason::StoreChanged.into(),
+            UnlockResult::LockByOther => LostReason::Unknown.into(),
+            UnlockResult::Released { .. } | UnlockResult::Cancelled => Unlocked::Unlocked,
+        });
+        self.view.modify(|view| match &answer {
+            Ok(Unlocked::Unlocked) => view.unlocked = view.lost.is_none(),
+            Ok(Unlocked::AlreadyLost(reason)) => view.lost = Some(reason.clone()),
+            Err(_) => view.lost = Some(LostReason::Unconfirmed),
+        });
+        if let Some(reply) = reply {
+            let _ = reply.send(answer);
+        }
+        drop(leaving);
+        if let Some(attached) = attached {
+            attached.drain().await;
         }
     }
 

@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::guard::Guard;
 use crate::lock::LockBuilder;
 use crate::types::Outcome;
-use crate::{Error, Unlocked};
+use crate::{Error, Unlocked, driver};
 
 impl Client {
     /// Takes several keys, each with a token of its own, in byte order: two callers that use this cannot wait for each
@@ -73,6 +73,7 @@ impl Client {
     /// [`Error::Closed`] where not all was answered in time: those locks end by their grace or lease.
     pub async fn close(&self, within: Duration) -> Result<(), Error> {
         self.inner.hub.release_all(&self.inner);
+        driver::release_all(&self.inner);
         let client = Self {
             inner: Arc::clone(&self.inner),
         };

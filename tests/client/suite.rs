@@ -392,6 +392,34 @@ async fn no_more_is_counted_than_max_hold_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_closed_client_has_given_everything_back() {
+    let address = serve().await;
+    let (closing, watcher) = (client(address, "closing").await, client(address, "watcher").await);
+    let held = closing.lock("held").await.expect("granted");
+    let tried = closing.try_lock("tried").await.expect("granted");
+    let _other = watcher.lock("busy").await.expect("granted");
+    let mut events = watcher.watch("busy").await.expect("a watch");
+    let asking = closing.clone();
+    let waiting = tokio::spawn(async move { asking.lock("busy").await });
+    until(&mut events, LockEventKind::Queued, "closing").await;
+    closing.close(Duration::from_secs(5)).await.expect("answered in time");
+    let refused = waiting.await.expect("no panic").expect_err("closed");
+    assert_eq!(refused.reason(), "CLOSED");
+    for guard in [held, tried] {
+        assert_eq!((guard.is_held(), guard.state()), (false, State::Closed));
+    }
+    let left = watcher.list("").await.expect("answered");
+    let keys: Vec<_> = left.iter().map(|it| (&*it.key, it.waiters_total)).collect();
+    assert_eq!(keys, [("busy", 0)]);
+    for error in [
+        closing.lock("more").await.expect_err("closed"),
+        closing.try_lock("more").await.expect_err("closed"),
+    ] {
+        assert_eq!(error.reason(), "CLOSED");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn errors_say_what_may_be_concluded() {
     let address = serve().await;
     let client = client(address, "me").await;

@@ -41,11 +41,13 @@ impl Shard {
         let mut smallest: BinaryHeap<(&str, usize)> = BinaryHeap::new();
         for (index, key) in &self.keys {
             let name: &str = &key.name;
-            if name.starts_with(prefix) && after.is_none_or(|after| name > after) {
+            if after.is_some_and(|after| name <= after) || !name.starts_with(prefix) {
+                continue;
+            }
+            if smallest.len() < limit {
                 smallest.push((name, index));
-                if smallest.len() > limit {
-                    smallest.pop();
-                }
+            } else if let Some(mut largest) = smallest.peek_mut().filter(|largest| name < largest.0) {
+                *largest = (name, index);
             }
         }
         let keys = smallest.into_sorted_vec();
