@@ -53,11 +53,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A plan for so long, in the order of time. A client is struck by one fault at a time, and so is the server.
+/// A plan for so long, in the order of time. A client is struck by one fault at a time, and so is the server, unless it
+/// is to be spared.
 #[must_use]
-pub fn plan(random: &Random, clients: u32, span: Duration) -> Vec<Fault> {
+pub fn plan(random: &Random, clients: u32, spare_server: bool, span: Duration) -> Vec<Fault> {
     let mut plan = Vec::new();
-    for victim in 0..=clients {
+    for victim in u32::from(spare_server)..=clients {
         let mut at = random.shorter(span / 2);
         while at < span {
             let fault = match victim.checked_sub(1) {

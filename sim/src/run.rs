@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use ticketlock::ServerConfig;
 use ticketlock::grpc::Server;
 use ticketlock::service::IdSource;
-use ticketlock::store::FileStore;
+use ticketlock::store::{FileStore, MemoryStore, Store};
 use ticketlock_client::Client;
 use ticketlock_core::sharding::ShardCount;
 use ticketlock_verify::{Checked, Link, Plan, Random, Recorder, Worker};
@@ -29,6 +29,8 @@ const FAULTS: Duration = Duration::from_secs(20);
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// How far time goes between two looks of the network.
 const TICK: Duration = Duration::from_millis(1);
+/// One run in so many is one of the memory store.
+const IN_MEMORY: u64 = 10;
 /// Workers of a client.
 const WORKERS: u32 = 3;
 
@@ -71,7 +73,7 @@ pub fn run(seed: u64) -> anyhow::Result<Report> {
         let working = Rc::clone(&world);
         sim.host(name(number), move || work(Rc::clone(&working), number));
     }
-    let faults = plan(&world.random, clients, FAULTS);
+    let faults = plan(&world.random, clients, world.in_memory, FAULTS);
     let outcome = Harness {
         sim: &mut sim,
         world: &world,
@@ -119,6 +121,8 @@ fn note_panics() {
 /// What hosts and the harness share.
 struct World {
     random: Random,
+    /// The memory store: it answers at once, and forgets everything with its process, so that one is spared.
+    in_memory: bool,
     recorder: Arc<Recorder>,
     trouble: Arc<Mutex<Trouble>>,
     /// The disk of the server's present life.
@@ -139,8 +143,10 @@ impl World {
             OwnClock::new(drawn - i32::try_from(OwnClock::DRIFT_MAX).unwrap_or_default())
         };
         let clocks = (0..clients).map(|_| drift()).collect();
+        let in_memory = random.below(IN_MEMORY) == 0;
         Self {
             random,
+            in_memory,
             recorder: Arc::new(Recorder::new(Arc::new(SimClock::begin()))),
             trouble: Arc::default(),
             disk: RefCell::default(),
@@ -160,6 +166,12 @@ impl World {
 
 /// The server's process, from its start to its end.
 async fn serve(world: Rc<World>) -> turmoil::Result {
+    let ids = IdSource::seeded(world.random.draw());
+    let shards = ShardCount::new(4).context("a power of two")?;
+    if world.in_memory {
+        let store = MemoryStore::new(ids.draw_id(), shards, 1_000_000);
+        return serve_on(&world, Arc::new(store), ids, shards, std::future::pending()).await;
+    }
     let disk = SimDisk::on(&world.trouble, &world.random)?;
     *world.disk.borrow_mut() = Some(disk.clone());
     let syncs = Random::new(world.random.draw());
@@ -169,8 +181,6 @@ async fn serve(world: Rc<World>) -> turmoil::Result {
         let longest = Duration::from_millis(if slow { 2_000 } else { 4 });
         Duration::from_micros(100) + syncs.shorter(longest)
     };
-    let ids = IdSource::seeded(world.random.draw());
-    let shards = ShardCount::new(4).context("a power of two")?;
     let opened = FileStore::simulated(Arc::new(disk.clone()), ids.draw_id(), shards, 1_000_000, pause);
     let (store, committer) = match opened {
         Ok(opened) => opened,
@@ -183,6 +193,17 @@ async fn serve(world: Rc<World>) -> turmoil::Result {
     };
     tokio::spawn(committer);
     let failed = store.failed();
+    serve_on(&world, Arc::new(store), ids, shards, failed).await
+}
+
+/// Serves until it is told to end, or `failed`.
+async fn serve_on(
+    world: &World,
+    store: Arc<dyn Store>,
+    ids: IdSource,
+    shards: ShardCount,
+    failed: impl Future<Output = String>,
+) -> turmoil::Result {
     let config = ServerConfig {
         shards,
         http: None,
@@ -191,7 +212,7 @@ async fn serve(world: Rc<World>) -> turmoil::Result {
         keepalive_timeout: Duration::from_secs(1),
         ..ServerConfig::default()
     };
-    let server = match Server::start(Arc::new(store), config, ids).await {
+    let server = match Server::start(store, config, ids).await {
         Ok(server) => server,
         // The disk failed meanwhile: the process has ended.
         Err(_) if !world.stopping.load(Ordering::SeqCst) => {
