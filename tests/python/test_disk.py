@@ -94,11 +94,12 @@ class DiskTest(unittest.TestCase):
         self.assertTrue(renew("kept"), "under its token")
         self.assertEqual(server.stop(), 0)
 
-    def fails_at(self, call, when):
-        """One system call of the server fails with EIO: it ends at once with a message, and kept what it acknowledged."""
+    def fails_at(self, call, when, error="EIO", words="Input/output error"):
+        """One system call of the server fails: it ends at once with a message, and kept what it acknowledged."""
         store = self.directory() / "store"
         trace = self.directory() / "trace"
-        strace = ["strace", "-f", "-qq", "-o", trace, "-e", f"trace={call}", "-e", f"inject={call}:error=EIO:when={when}"]
+        strace = ["strace", "-f", "-qq", "-o", trace, "-e", f"trace={call}"]
+        strace += ["-e", f"inject={call}:error={error}:when={when}"]
         server = self.serve(store, prefix=[*strace, "--"])
         taken = set()
         for number in range(1_000):
@@ -109,7 +110,7 @@ class DiskTest(unittest.TestCase):
                 break
             taken.add(key)
         self.assertGreater(len(taken), 0)
-        server.expect("the data file failed: .*Input/output error.*nothing is acknowledged any more")
+        server.expect(f"the data file failed: .*{words}.*nothing is acknowledged any more")
         self.assertEqual(server.process.wait(BOUND_SECONDS), 1)
         server = self.serve(store)
         kept = keys(server)
@@ -119,6 +120,10 @@ class DiskTest(unittest.TestCase):
 
     def test_a_failed_sync_ends_the_server(self):
         self.fails_at("fdatasync", 60)
+
+    def test_a_sync_that_finds_no_space_is_a_failed_sync(self):
+        """Some file systems say so late only: what was written and not synced may be gone, so it is no full disk."""
+        self.fails_at("fdatasync", 60, "ENOSPC", "No space left on device")
 
     def test_a_failed_write_ends_the_server(self):
         self.fails_at("pwrite64", 400)
