@@ -7,6 +7,8 @@
 mod events;
 mod link;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
