@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 use crate::{Recorder, Story};
 
-/// Shorter absences than this, in sum, cost nobody a place: the server waits for a head for a second.
-const UNNOTICED: Duration = Duration::from_millis(500);
+/// How long an absence is taken to be whose length is not known: long enough to be passed.
+const LONG: Duration = Duration::from_secs(1);
 
 /// A client, and how long it was away so far.
 pub struct Link {
@@ -23,10 +23,33 @@ pub struct Link {
     ended: Notify,
 }
 
+/// How often a client was away until some instant, and for how long in sum.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Absences {
+    count: u32,
+    total: Duration,
+}
+
 #[derive(Default)]
 struct Away {
-    total: Duration,
+    /// Those that are over, but for `count`, which has the present one, too.
+    all: Absences,
     since: Option<Duration>,
+}
+
+impl Away {
+    fn begins(&mut self, now: Duration) {
+        if self.since.is_none() {
+            self.since = Some(now);
+            self.all.count += 1;
+        }
+    }
+
+    fn ends(&mut self, now: Duration) {
+        if let Some(since) = self.since.take() {
+            self.all.total += now.saturating_sub(since);
+        }
+    }
 }
 
 impl Link {
@@ -58,17 +81,22 @@ impl Link {
         self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long it was away until now.
+    /// How it was away until now.
     #[must_use]
-    pub fn away(&self) -> Duration {
+    pub fn away(&self) -> Absences {
         let away = self.lock();
         let now = away.since.map(|since| self.recorder.now().saturating_sub(since));
-        away.total + now.unwrap_or_default()
+        Absences {
+            total: away.all.total + now.unwrap_or_default(),
+            ..away.all
+        }
     }
 
-    /// Writes down that a request may have lost its place, if its client was away for long since it was sent.
-    pub fn tell(&self, story: &Story, before: Duration) {
-        if self.away().saturating_sub(before) > UNNOTICED {
+    /// Writes down that a request may have lost its place: where its client was away for longer than this since it was
+    /// sent, or more than once, for the second the server waits for nobody.
+    pub fn tell(&self, story: &Story, before: Absences, unnoticed: Duration) {
+        let away = self.away();
+        if away.total.saturating_sub(before.total) > unnoticed || away.count > before.count + 1 {
             story.add(What::Away);
         }
     }
@@ -120,23 +148,21 @@ impl Link {
             let now = self.recorder.now();
             let mut away = self.lock();
             match event {
-                Some(GuardEvent::Suspended) => drop(away.since.get_or_insert(now)),
+                Some(GuardEvent::Suspended) => away.begins(now),
                 Some(GuardEvent::Lost(_)) | None => {
                     let reason = match event {
                         Some(GuardEvent::Lost(reason)) => reason,
                         _ => LostReason::Closed,
                     };
                     // How long is not known: whatever waits now may have been passed.
-                    away.total += UNNOTICED * 2;
-                    away.since = None;
+                    away.begins(now);
+                    away.ends(now + LONG);
                     drop(away);
                     story.lost(&reason);
                     return false;
                 }
                 Some(_) => {
-                    if let Some(since) = away.since.take() {
-                        away.total += now.saturating_sub(since);
-                    }
+                    away.ends(now);
                     drop(away);
                     story.looks(guard);
                 }

@@ -172,18 +172,22 @@ fn line(event: &Event) -> String {
     format!("{:?} {} {} {:?}\n", event.at, event.key, event.request, event.what)
 }
 
-/// Of each key the story of its highest token, and of every hold that goes on.
+/// Of each key the story of its highest token, and of every wait and hold that goes on.
 fn seam(events: &[Event]) -> Vec<Event> {
     let mut highest: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     let mut open: BTreeSet<(&str, u64)> = BTreeSet::new();
+    let mut waiting: BTreeSet<(&str, u64)> = BTreeSet::new();
     for event in events {
         let id = (&*event.key, event.request);
         match event.what {
             What::Granted { token, .. } => {
                 let best = highest.entry(&event.key).or_default();
                 *best = (*best).max((token, event.request));
+                waiting.remove(&id);
                 open.insert(id);
             }
+            What::Asked(_) => drop(waiting.insert(id)),
+            What::Refused | What::Leaving | What::Away => drop(waiting.remove(&id)),
             What::Unlocked(_) | What::Lost | What::GaveUp => drop(open.remove(&id)),
             _ => {}
         }
@@ -192,7 +196,8 @@ fn seam(events: &[Event]) -> Vec<Event> {
         let last = highest
             .get(&*event.key)
             .is_some_and(|(_, request)| *request == event.request);
-        last || open.contains(&(&*event.key, event.request))
+        let id = (&*event.key, event.request);
+        last || open.contains(&id) || waiting.contains(&id)
     };
     events.iter().filter(kept).cloned().collect()
 }

@@ -8,6 +8,7 @@ use ticketlock_client::{
 };
 use ticketlock_history::{Mode, Unlocked as Answer, What};
 
+use crate::link::Absences;
 use crate::{Link, Random, Recorder, Story};
 
 /// Part of the names of keys that are held for longer than a lease.
@@ -40,6 +41,18 @@ pub struct Worker {
 struct Want {
     key: Arc<str>,
     mode: Mode,
+    policy: OnDisconnect,
+}
+
+impl Want {
+    /// How long the client may be away without a risk for the place in line. Without a grace it goes with the connection;
+    /// with one the server waits for a head for a second.
+    fn unnoticed(&self) -> Duration {
+        match self.policy {
+            OnDisconnect::Grace(_) => Duration::from_millis(500),
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 impl Worker {
@@ -69,7 +82,11 @@ impl Worker {
             _ => ("one", Mode::Exclusive),
         };
         let key = format!("{}{name}/{number}", self.plan.prefix).into();
-        Want { key, mode }
+        let policy = match self.draws.below(4) {
+            0 => OnDisconnect::Lease,
+            _ => OnDisconnect::Grace(self.plan.grace),
+        };
+        Want { key, mode, policy }
     }
 
     /// One step: a lock and what becomes of it, or a read.
@@ -94,11 +111,7 @@ impl Worker {
             Mode::Shared => builder.shared(),
             Mode::Permits { permits, capacity } => builder.permits(permits, capacity),
         };
-        let policy = match self.draws.below(4) {
-            0 => OnDisconnect::Lease,
-            _ => OnDisconnect::Grace(self.plan.grace),
-        };
-        builder.on_disconnect(policy)
+        builder.on_disconnect(want.policy)
     }
 
     /// Waits for as long as it takes.
@@ -107,7 +120,7 @@ impl Worker {
         let story = self.asks(&want);
         let told = story.clone();
         let asked = self.asking(&want).on_queued(move |_| told.add(What::Queued)).await;
-        self.answered(&story, asked, before).await;
+        self.answered(&story, &want, asked, before).await;
     }
 
     /// Waits for a bounded time.
@@ -118,7 +131,7 @@ impl Worker {
         let told = story.clone();
         let asking = self.asking(&want).wait(longest);
         let asked = asking.on_queued(move |_| told.add(What::Queued)).await;
-        self.answered(&story, asked, before).await;
+        self.answered(&story, &want, asked, before).await;
     }
 
     /// Gives up while it waits, by dropping what it awaits.
@@ -133,11 +146,11 @@ impl Worker {
             biased;
             asked = &mut asking => asked,
             () = tokio::time::sleep(patience) => {
-                self.link.tell(&story, before);
+                self.link.tell(&story, before, want.unnoticed());
                 return story.add(What::Leaving);
             }
         };
-        self.answered(&story, asked, before).await;
+        self.answered(&story, &want, asked, before).await;
     }
 
     async fn try_lock(&self) {
@@ -150,7 +163,7 @@ impl Worker {
             Mode::Permits { permits, capacity } => builder.permits(permits, capacity),
         };
         let asked = builder.await;
-        self.answered(&story, asked, before).await;
+        self.answered(&story, &want, asked, before).await;
     }
 
     async fn read(&self) {
@@ -162,8 +175,8 @@ impl Worker {
         }
     }
 
-    async fn answered(&self, story: &Story, asked: Result<Guard, Error>, before: Duration) {
-        self.link.tell(story, before);
+    async fn answered(&self, story: &Story, want: &Want, asked: Result<Guard, Error>, before: Absences) {
+        self.link.tell(story, before, want.unnoticed());
         match asked {
             Ok(guard) => {
                 story.granted(&guard);

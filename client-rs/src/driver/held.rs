@@ -236,6 +236,8 @@ fn come_back(inner: &Arc<Inner>, ask: &Arc<Ask>, store_id: Vec<u8>) -> Return {
                     Ok(Some(message)) => match message.event {
                         Some(Event::Granted(_) | Event::Renewed(_)) => return Ok(attached),
                         Some(Event::Lost(wire)) => return Err(convert::lost(wire)),
+                        // It is about to stop, and has said nothing of this hold.
+                        Some(Event::ServerDraining(_)) => Error::stream_ended(),
                         _ => return Err(LostReason::Disconnected),
                     },
                     Ok(None) => Error::stream_ended(),

@@ -16,9 +16,28 @@ use crate::types::{
 impl Shard {
     pub(super) fn unlock(&mut self, unlock: Unlock, step: &mut Step<'_>) -> Result<UnlockReply, Refusal> {
         match unlock.token {
-            Some(token) => self.unlock_token(token, unlock, step),
+            Some(token) => match self.waits_again(token, &unlock) {
+                Some(slot) => {
+                    self.leave(slot, RefusedReason::Cancelled, step);
+                    let ended_by = Some(LostReason::NotAcked);
+                    Ok(UnlockReply::AlreadyReleased { ended_by })
+                }
+                None => self.unlock_token(token, unlock, step),
+            },
             None => Ok(self.unlock_request(unlock, step)),
         }
+    }
+
+    /// A grant that was withdrawn (G3) left its ticket in line: who gives that grant back by token and name wants neither.
+    fn waits_again(&self, token: Number, unlock: &Unlock) -> Option<Slot> {
+        let name = Name {
+            key: &unlock.key,
+            owner: &unlock.owner,
+            id: unlock.request_id?,
+        };
+        let slot = *self.names.get(&name)?;
+        let ticket = &self.tickets[slot];
+        (ticket.hold.is_none() && ticket.wait.burned == token).then_some(slot)
     }
 
     fn unlock_token(&mut self, token: Number, unlock: Unlock, step: &mut Step<'_>) -> Result<UnlockReply, Refusal> {

@@ -216,8 +216,10 @@ impl Shard {
         }
         self.happened(slot, HappeningKind::Withdrawn, step);
         self.restore_outcome(slot, step);
+        let burned = self.tickets[slot].hold.as_ref().map_or(0, |hold| hold.token);
         self.unhold(slot);
         let wait = &mut self.tickets[slot].wait;
+        wait.burned = burned;
         wait.withdrawn += 1;
         if wait.withdrawn >= 2 {
             self.send_to_tail(slot, step);

@@ -437,6 +437,7 @@ impl Wait {
             away_until: None,
             passed_over: 0,
             withdrawn: 0,
+            burned: 0,
             position_told: 0,
         }
     }

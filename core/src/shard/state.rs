@@ -356,6 +356,8 @@ pub(crate) struct Wait {
     pub passed_over: u8,
     /// How often a grant of it was withdrawn since then.
     pub withdrawn: u8,
+    /// The token of the last of them; 0: none.
+    pub burned: Number,
     /// The position that its stream was told last.
     pub position_told: u64,
 }

@@ -246,6 +246,7 @@ impl Naive {
             away_until: None,
             passed: 0,
             withdrawn: 0,
+            burned: None,
             hold: None,
         });
         self.settle(&request.terms.key, Some(born));
@@ -261,6 +262,12 @@ impl Naive {
 
     /// `grant`: the hold that the token names.
     pub fn unlock(&mut self, unlock: &Unlock, grant: Option<usize>) -> Answer {
+        let named = self.find(&unlock.key, &unlock.owner, unlock.request_id);
+        let waits = named.filter(|at| self.tickets[*at].hold.is_none());
+        if let Some(at) = waits.filter(|at| grant.is_some() && self.tickets[*at].burned == grant) {
+            self.leave(at, RefusedReason::Cancelled);
+            return Answer::AlreadyReleased(Some(LostReason::NotAcked));
+        }
         let at = match grant {
             Some(grant) => match self.held(&unlock.key, grant) {
                 Some(at) if self.tickets[at].over(self.now).is_some() => {
@@ -417,6 +424,7 @@ impl Naive {
             ticket.away_until = Some(recovered);
             ticket.passed = 0;
             ticket.withdrawn = 0;
+            ticket.burned = None;
             let mut promised = Time(0);
             if let Some(hold) = &mut ticket.hold {
                 hold.since = now;

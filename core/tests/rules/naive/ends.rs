@@ -46,7 +46,7 @@ impl Naive {
     fn withdraw(&mut self, at: usize) {
         let mut ticket = self.tickets.remove(at);
         self.give_outcome_back(&ticket);
-        ticket.hold = None;
+        ticket.burned = ticket.hold.take().map(|hold| hold.grant);
         ticket.withdrawn += 1;
         let key = ticket.key.clone();
         if ticket.withdrawn >= 2 {

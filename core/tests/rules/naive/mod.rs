@@ -105,6 +105,8 @@ pub struct Ticket {
     away_until: Option<Time>,
     passed: u8,
     withdrawn: u8,
+    /// The last grant that was withdrawn.
+    burned: Option<usize>,
     pub hold: Option<Hold>,
 }
 
