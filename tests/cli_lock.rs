@@ -11,9 +11,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use cli_server::{BINARY, Server, code};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-/// Starts a lock whose command says `ready`, its process id and its token, and then sleeps; waits for that line.
+/// Starts a lock with this script, which says at `READY` that it runs, its process id and its token; waits for that line.
 fn start_held(server: &Server, args: &[&str], script: &str) -> (Child, BufReader<ChildStdout>, i32, u64) {
-    let script = format!("echo ready $$ $TICKETLOCK_FENCING_TOKEN; {script}");
+    let script = script.replace("READY", "echo ready $$ $TICKETLOCK_FENCING_TOKEN");
     let args = [&["lock"], args, &["--", "sh", "-c", &script]].concat();
     let mut child = server.command(&args).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
@@ -104,7 +104,7 @@ fn the_command_sees_its_lock_and_its_standard_streams() {
 #[test]
 fn what_is_not_acquired_has_a_code_of_its_own() {
     let server = Server::start();
-    let (mut holder, _stdout, _, _) = start_held(&server, &["k"], "exec sleep 1000");
+    let (mut holder, _stdout, _, _) = start_held(&server, &["k"], "READY; exec sleep 1000");
     assert_eq!(code(&server.run(&["lock", "k", "--no-wait", "--", "true"])), 75);
     assert_eq!(code(&server.run(&["lock", "k", "--wait", "50ms", "--", "true"])), 75);
     assert_eq!(
@@ -119,14 +119,14 @@ fn what_is_not_acquired_has_a_code_of_its_own() {
 #[test]
 fn shared_and_permit_locks_go_together() {
     let server = Server::start();
-    let (mut reader, _reader_out, _, _) = start_held(&server, &["r", "--shared"], "exec sleep 1000");
+    let (mut reader, _reader_out, _, _) = start_held(&server, &["r", "--shared"], "READY; exec sleep 1000");
     assert_eq!(
         code(&server.run(&["lock", "r", "--shared", "--no-wait", "--", "true"])),
         0
     );
     assert_eq!(code(&server.run(&["lock", "r", "--no-wait", "--", "true"])), 75);
     let three = ["p", "--permits", "3", "--capacity", "4"];
-    let (mut taker, _taker_out, _, _) = start_held(&server, &three, "exec sleep 1000");
+    let (mut taker, _taker_out, _, _) = start_held(&server, &three, "READY; exec sleep 1000");
     let permits = |count| {
         let args = [
             "lock",
@@ -174,7 +174,7 @@ fn nobody_there_is_unavailable() {
 #[test]
 fn a_signal_is_passed_on_to_the_group() {
     let server = Server::start();
-    let script = "trap 'echo interrupted; exit 3' INT; while :; do sleep 0.01; done";
+    let script = "trap 'echo interrupted; exit 3' INT; READY; while :; do sleep 0.01; done";
     let (mut child, mut stdout, _, _) = start_held(&server, &["k"], script);
     kill_process(pid_of(&child), Signal::INT).expect("it is there");
     assert_eq!(child.wait().expect("it ends").code(), Some(3));
@@ -185,7 +185,7 @@ fn a_signal_is_passed_on_to_the_group() {
 fn a_signal_while_waiting_leaves_the_line() {
     let server = Server::start();
     let mut events = Events::follow(&server, "k");
-    let (mut holder, _stdout, _, _) = start_held(&server, &["k"], "exec sleep 1000");
+    let (mut holder, _stdout, _, _) = start_held(&server, &["k"], "READY; exec sleep 1000");
     let mut waiter = server
         .command(&["lock", "k", "--owner", "waiter", "--", "true"])
         .spawn()
@@ -204,7 +204,7 @@ fn a_forced_unlock_ends_the_command_and_says_so() {
     let (child, mut stdout, _, token) = start_held(
         &server,
         &["k"],
-        "trap 'echo asked; exit 0' TERM; while :; do sleep 0.01; done",
+        "trap 'echo asked; exit 0' TERM; READY; while :; do sleep 0.01; done",
     );
     let wrong = server.run(&["force-unlock", "k", "--token", "1", "--reason", "test"]);
     assert_eq!(code(&wrong), 75);
@@ -218,7 +218,7 @@ fn a_forced_unlock_ends_the_command_and_says_so() {
 #[test]
 fn a_command_that_ignores_the_loss_is_killed() {
     let server = Server::start();
-    let script = "trap '' TERM; while :; do sleep 0.01; done";
+    let script = "trap '' TERM; READY; while :; do sleep 0.01; done";
     let (mut child, mut stdout, _, token) = start_held(&server, &["k", "--grace", "100ms"], script);
     let forced = server.run(&["force-unlock", "k", "--token", &token.to_string(), "--reason", "test"]);
     assert_eq!(code(&forced), 0);
@@ -231,7 +231,7 @@ fn on_lost_ignore_lets_the_command_end() {
     let server = Server::start();
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("go");
-    let script = format!("until [ -e '{}' ]; do sleep 0.01; done; exit 5", file.display());
+    let script = format!("READY; until [ -e '{}' ]; do sleep 0.01; done; exit 5", file.display());
     let (mut child, _stdout, _, token) = start_held(&server, &["k", "--on-lost", "ignore"], &script);
     assert_eq!(
         code(&server.run(&["force-unlock", "k", "--token", &token.to_string(), "--reason", "test"])),
@@ -245,7 +245,7 @@ fn on_lost_ignore_lets_the_command_end() {
 #[test]
 fn a_dead_server_ends_the_command_before_its_lease() {
     let mut server = Server::start();
-    let (mut child, mut stdout, _, _) = start_held(&server, &["k", "--ttl", "1s"], "exec sleep 1000");
+    let (mut child, mut stdout, _, _) = start_held(&server, &["k", "--ttl", "1s"], "READY; exec sleep 1000");
     server.child.kill().expect("it was there");
     assert_eq!(child.wait().expect("it ends").code(), Some(76));
     until_gone(&mut stdout);
@@ -256,7 +256,8 @@ fn a_killed_ticketlock_takes_the_group_along_and_passes_the_lock_on() {
     let server = Server::start();
     // With a TTL of an hour, only the end of the connection can pass the lock on within the test's time.
     let args = ["k", "--ttl", "1h"];
-    let (mut holder, mut stdout, pid, _) = start_held(&server, &args, "sleep 1000 & trap '' TERM INT HUP; sleep 1000");
+    let (mut holder, mut stdout, pid, _) =
+        start_held(&server, &args, "sleep 1000 & trap '' TERM INT HUP; READY; sleep 1000");
     let mut events = Events::follow(&server, "k");
     let mut waiter = server
         .command(&["lock", "k", "--owner", "next", "--", "true"])
@@ -294,7 +295,7 @@ fn a_detached_lock_lives_by_its_lease() {
 fn ls_and_show_name_holders_and_waiters_in_order() {
     let server = Server::start();
     let mut events = Events::follow(&server, "a/");
-    let (mut holder, _stdout, _, token) = start_held(&server, &["a/1", "--owner", "first"], "exec sleep 1000");
+    let (mut holder, _stdout, _, token) = start_held(&server, &["a/1", "--owner", "first"], "READY; exec sleep 1000");
     let mut waiters = Vec::new();
     for owner in ["second", "third"] {
         waiters.push(

@@ -13,6 +13,7 @@ pub mod clock;
 mod deliver;
 mod drain;
 pub mod error;
+mod flight;
 pub mod ids;
 mod inbox;
 mod list;

@@ -18,7 +18,7 @@ use super::observer::Observer;
 use super::outbox::Outbox;
 use super::slot::{Open, Phase, Slot, State};
 use crate::config::ServerConfig;
-use crate::store::{BoxFuture, Store, StoreError};
+use crate::store::Store;
 use crate::sync::{AtomicBool, AtomicU64, DashMap, Handle, Notify, Ordering, watch};
 
 /// What all parts share.
@@ -135,26 +135,6 @@ impl Runtime {
         }
     }
 
-    /// Drives a commit to its end in a task of its own, and reports it.
-    pub(super) fn drive(
-        self: &Arc<Self>,
-        shard: u32,
-        incarnation: u64,
-        commit: BoxFuture<'static, Result<(), StoreError>>,
-    ) {
-        let runtime = Arc::clone(self);
-        self.tasks.spawn(async move {
-            // Made here: a runtime that is shutting down drops the task at once, while the caller holds the shard.
-            let report = Report {
-                runtime,
-                shard,
-                incarnation,
-                result: None,
-            };
-            report.ended(commit.await);
-        });
-    }
-
     /// Carries something out in a task of its own.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
@@ -225,34 +205,5 @@ impl Runtime {
     pub(super) fn install(&self, state: &mut State, open: Open) {
         state.incarnation += 1;
         state.phase = Phase::Open(Box::new(open));
-    }
-}
-
-/// Reports how a commit ended when it is dropped, so that a store that panics is heard of too.
-struct Report {
-    /// Whom to report to.
-    runtime: Arc<Runtime>,
-    /// Whose commit.
-    shard: u32,
-    /// Of which incarnation.
-    incarnation: u64,
-    /// How it ended; `None`: it did not.
-    result: Option<Result<(), StoreError>>,
-}
-
-impl Report {
-    /// The commit came to its end.
-    fn ended(mut self, result: Result<(), StoreError>) {
-        self.result = Some(result);
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        let unfinished = || Err(StoreError::Unknown("the commit did not come to its end".to_owned()));
-        let result = self.result.take().unwrap_or_else(unfinished);
-        self.runtime
-            .slot(self.shard)
-            .finish(&self.runtime, self.incarnation, result);
     }
 }

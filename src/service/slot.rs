@@ -20,6 +20,7 @@ use ticketlock_core::{Output, Shard};
 use super::batch::{Batch, Held, Outcome, Told, hold};
 use super::deliver::deliver;
 use super::error::ServiceError;
+use super::flight;
 use super::runtime::Runtime;
 use super::watch::Watcher;
 use crate::store::{Commit, StoreError};
@@ -203,7 +204,7 @@ impl Slot {
                         ..batch
                     });
                     open.held += 1;
-                    runtime.drive(self.number, *incarnation, pending);
+                    flight::launch(runtime, self.number, *incarnation, pending);
                     return Outcome::Later(receiver);
                 }
             }
@@ -296,7 +297,7 @@ impl Slot {
                 }
                 Commit::Pending(pending) => {
                     open.flight = Some(batch);
-                    runtime.drive(self.number, *incarnation, pending);
+                    flight::launch(runtime, self.number, *incarnation, pending);
                 }
             }
         }

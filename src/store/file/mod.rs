@@ -193,10 +193,13 @@ impl FileStore {
 }
 
 impl Drop for FileStore {
-    /// Waits for the commit under way, so that the directory can be opened again.
+    /// Waits for the commit under way, so that the directory can be opened again; but not where that is what drops the
+    /// store, in the committer's own turn.
     fn drop(&mut self) {
         self.desk.close();
-        if let Some(committer) = self.committer.take() {
+        if let Some(committer) = self.committer.take()
+            && committer.thread().id() != thread::current().id()
+        {
             let _ = committer.join();
         }
     }
