@@ -307,6 +307,7 @@ impl Harness<'_, '_> {
         while !self.mending.is_empty() {
             self.step()?;
         }
+        self.disarm();
         self.world.stopping.store(true, Ordering::SeqCst);
         let settled = self.sim.elapsed() + SETTLED_WITHIN;
         while (0..self.clients).any(|client| self.sim.is_host_running(name(client))) {
@@ -344,12 +345,17 @@ impl Harness<'_, '_> {
         self.world.power_off();
         self.sim.crash(SERVER.0);
         self.world.ended.store(false, Ordering::SeqCst);
+        self.disarm();
+        self.mending.push((self.sim.elapsed() + lasts, Kind::PowerLoss));
+    }
+
+    /// What waits for the next write or sync does not happen any more.
+    fn disarm(&self) {
         self.trouble(|trouble| {
             trouble.cut_after = None;
             trouble.fail_sync = false;
             trouble.fail_write = false;
         });
-        self.mending.push((self.sim.elapsed() + lasts, Kind::PowerLoss));
     }
 
     fn strike(&mut self, fault: Fault) {
