@@ -84,8 +84,9 @@ class DashboardTest(unittest.TestCase):
     def test_every_query_has_data(self):
         """Every panel shows data under load, and every metric it names is in /metrics; the load had no error."""
         found = self.complaints(dashboard.load())
-        self.assertEqual(found, [], "\n" + "\n".join(found))
+        # First, for a worker that has ended explains what is missing.
         self.assertEqual(self.load.errors, [])
+        self.assertEqual(found, [], "\n" + "\n".join(found))
 
     def test_a_renamed_metric_is_noticed(self):
         """The check above is not blind: whichever metric is renamed in a copy of the dashboard, it complains."""
