@@ -15,8 +15,8 @@ pub struct Output {
     pub changes: Vec<Change>,
     /// For streams, watchers and counters.
     pub effects: Vec<Effect>,
-    /// Grants that are told in these steps. When their effects have left, say so with [`crate::Shard::pushed`]; where that
-    /// is not at once, say [`crate::Shard::unsent`] before.
+    /// Grants that are told in these steps. Say [`crate::Shard::unsent`] before their effects leave, and
+    /// [`crate::Shard::pushed`] when they have.
     pub granted: Vec<ToldGrant>,
 }
 

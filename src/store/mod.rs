@@ -48,7 +48,8 @@ pub trait Store: Send + Sync + 'static {
     fn take(&self, shard: u32) -> BoxFuture<'_, Result<Taken, StoreError>>;
 
     /// Writes all of the changes or none, in their order, for whoever took the shard with this epoch. The caller has
-    /// at most one commit per shard in flight. A `Pending` future goes on being driven until it answers.
+    /// at most one commit per shard in flight. A `Pending` future goes on being polled until it answers, by the thread that
+    /// wakes it: that one then works for the shard, and may hand over its next commit, so it must hold no lock of the store.
     fn commit(&self, shard: u32, epoch: u64, changes: Vec<Change>) -> Commit;
 
     /// A copy of all shards as of one point, as a file that `ticketlock restore` reads. It has no name, and is gone when

@@ -170,8 +170,8 @@ impl Shard {
         }
     }
 
-    /// These grants wait for the commit of their step. However long that takes, none of them is over before it has left:
-    /// their clients may count it from a message that is received meanwhile (T2).
+    /// These grants are to be told once their step is committed. However long that takes, none of them is over before it
+    /// has left: their clients may count it from a message that is received meanwhile (T2).
     pub fn unsent(&mut self, granted: &[ToldGrant]) {
         for told in granted {
             if let Some(hold) = self.told_hold(told) {
@@ -182,26 +182,24 @@ impl Shard {
 
     /// These grants are about to leave, after the commit of their step: what `max_hold` left then is less by now.
     pub fn leaving(&self, granted: &mut [ToldGrant], effects: &mut [Effect], now: Time) {
+        let left = |ticket: Number| {
+            let hold = self.tickets[*self.numbers.get(&ticket)?].hold.as_ref()?;
+            (hold.end_max != Time::NEVER).then(|| hold.end_max.since(now))
+        };
         for told in granted {
-            let hold = self
-                .numbers
-                .get(&told.ticket)
-                .and_then(|slot| self.tickets[*slot].hold.as_ref());
-            let Some(hold) = hold.filter(|hold| hold.end_max != Time::NEVER) else {
+            told.ttl = left(told.ticket).map_or(told.ttl, |left| told.ttl.min(left));
+        }
+        for effect in effects {
+            let Effect::Push {
+                event: Event::Granted(granted),
+                ..
+            } = effect
+            else {
                 continue;
             };
-            let left = hold.end_max.since(now);
-            told.ttl = told.ttl.min(left);
-            for effect in &mut *effects {
-                if let Effect::Push {
-                    event: Event::Granted(granted),
-                    ..
-                } = effect
-                    && granted.token == hold.token
-                {
-                    granted.ttl = granted.ttl.min(left);
-                    granted.max_hold_left = Some(left);
-                }
+            if let Some(left) = granted.max_hold_left.and_then(|_| left(granted.ticket)) {
+                granted.ttl = granted.ttl.min(left);
+                granted.max_hold_left = Some(left);
             }
         }
     }
