@@ -229,9 +229,13 @@ impl Driver {
             let Waited::Broken(error) = waited else { break waited };
             let first = self.store_id.is_empty();
             let now = self.inner.clock.now();
+            let was_open = broken_at.is_none();
             let since = *broken_at.get_or_insert(now);
             if first || !error.is_transport() || now.saturating_sub(since) >= self.ask.taken_up_within() {
                 break Waited::Refused(error);
+            }
+            if let Some(tell) = self.ask.on_suspended.as_ref().filter(|_| was_open) {
+                tell();
             }
             if let Some(command) = self.pause(Duration::from_millis(100)).await {
                 return self.leave(command, None).await;

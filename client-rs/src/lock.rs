@@ -18,6 +18,9 @@ use crate::{Error, driver, session};
 /// Called for each news about the place in line.
 pub(crate) type OnQueued = Arc<dyn Fn(Queued) + Send + Sync>;
 
+/// Called when the way to the server breaks during the wait.
+pub(crate) type OnSuspended = Arc<dyn Fn() + Send + Sync>;
+
 /// What a lock or a try asks for.
 #[derive(Clone)]
 pub(crate) struct Ask {
@@ -33,6 +36,7 @@ pub(crate) struct Ask {
     pub max_hold: Option<Duration>,
     pub metadata: BTreeMap<String, String>,
     pub on_queued: Option<OnQueued>,
+    pub on_suspended: Option<OnSuspended>,
     pub tell_contention: bool,
 }
 
@@ -64,6 +68,7 @@ impl Ask {
             max_hold: None,
             metadata: BTreeMap::new(),
             on_queued: None,
+            on_suspended: None,
             tell_contention: false,
         }
     }
@@ -238,6 +243,14 @@ impl LockBuilder {
     /// Has `callback` told each news about the place in line. It must not block.
     pub fn on_queued(mut self, callback: impl Fn(Queued) + Send + Sync + 'static) -> Self {
         self.ask.on_queued = Some(Arc::new(callback));
+        self
+    }
+
+    /// Has `callback` told each time that the way to the server breaks during the wait. The request goes on by itself, and
+    /// comes back to its place while [`on_disconnect`](Self::on_disconnect) keeps it; a head that is away for more than a
+    /// second in all may be overtaken meanwhile. It must not block.
+    pub fn on_suspended(mut self, callback: impl Fn() + Send + Sync + 'static) -> Self {
+        self.ask.on_suspended = Some(Arc::new(callback));
         self
     }
 }

@@ -259,6 +259,7 @@ async fn work(world: Rc<World>, number: u32) -> turmoil::Result {
         ttl: Duration::from_secs(2),
         while_busy: Duration::from_millis(300),
         grace: Duration::from_secs(5),
+        cuts_are_known: true,
     });
     let link = Link::new(number, client, Arc::clone(&world.recorder));
     let held = Arc::clone(&link);

@@ -70,6 +70,8 @@ async fn acquire(client: &Client, args: &Lock) -> Result<Guard, Error> {
     if std::io::stderr().is_terminal() {
         let key = args.key.clone();
         lock = lock.on_queued(move |queued| terminal::draw_place(&key, &queued));
+        let key = args.key.clone();
+        lock = lock.on_suspended(move || terminal::draw_absence(&key));
     }
     lock.await
 }

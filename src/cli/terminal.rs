@@ -44,14 +44,23 @@ pub fn draw_place(key: &str, queued: &Queued) {
         ),
         None => String::new(),
     };
-    let mut stderr = std::io::stderr().lock();
-    let _ = write!(stderr, "\r\x1b[Kwaiting for {key}: {place}{eta}");
-    let _ = stderr.flush();
+    draw(&format!("waiting for {key}: {place}{eta}"));
+}
+
+/// Says over the place in line that it is not known at present.
+pub fn draw_absence(key: &str) {
+    draw(&format!(
+        "waiting for {key}: the way to the server broke, connecting again"
+    ));
 }
 
 /// Takes the line away.
 pub fn clear_place() {
+    draw("");
+}
+
+fn draw(line: &str) {
     let mut stderr = std::io::stderr().lock();
-    let _ = write!(stderr, "\r\x1b[K");
+    let _ = write!(stderr, "\r\x1b[K{line}");
     let _ = stderr.flush();
 }

@@ -85,6 +85,7 @@ pub async fn run(args: Verify) -> anyhow::Result<ExitCode> {
         ttl: args.ttl,
         while_busy: Duration::from_millis(20),
         grace: Duration::from_secs(20),
+        cuts_are_known: false,
     });
     let every = Duration::from_secs_f64(f64::from(args.workers) / args.rate as f64);
     let mut working = JoinSet::new();

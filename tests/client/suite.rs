@@ -246,6 +246,37 @@ async fn a_hold_with_a_grace_survives_a_cut_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_place_in_line_survives_a_cut_connection_and_the_cut_is_told() {
+    let address = serve().await;
+    let (way, cut) = cuttable(address).await;
+    let (near, far) = (client(way, "me").await, client(address, "holder").await);
+    let guard = far.lock("k").await.expect("granted");
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let suspended = tell.clone();
+    let asking = near
+        .lock("k")
+        .on_queued(move |queued| tell.send(Some(queued.ticket)).unwrap_or_default())
+        .on_suspended(move || suspended.send(None).unwrap_or_default());
+    let waiting = tokio::spawn(asking.into_future());
+    let ticket = told.recv().await.expect("told").expect("a ticket");
+    let rival = tokio::spawn(far.lock("k").into_future());
+    cut.send_replace(true);
+    while told.recv().await.expect("told").is_some() {}
+    cut.send_replace(false);
+    assert_eq!(
+        told.recv().await,
+        Some(Some(ticket)),
+        "in line again, told of one cut once"
+    );
+    guard.unlock(Outcome::success()).await.expect("answered");
+    let mine = waiting.await.expect("no panic").expect("granted");
+    let theirs = async { rival.await.expect("no panic").expect("granted").fencing_token() };
+    let (token, unlocked) = (mine.fencing_token(), mine.unlock(Outcome::success()));
+    assert_eq!(unlocked.await.expect("answered"), Unlocked::Unlocked);
+    assert!(token < theirs.await, "the place was kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_without_a_grace_goes_with_its_connection() {
     let address = serve().await;
     let (way, cut) = cuttable(address).await;

@@ -1,6 +1,6 @@
-//! When a client was away: a lock of its own that it holds all the time tells.
+//! A client, and a lock of its own that it holds all the time, whatever happens to the way to the server.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ticketlock_client::{Client, Error, Guard, GuardEvent, LostReason};
@@ -10,46 +10,13 @@ use tokio::sync::Notify;
 
 use crate::{Recorder, Story};
 
-/// How long an absence is taken to be whose length is not known: long enough to be passed.
-const LONG: Duration = Duration::from_secs(1);
-
-/// A client, and how long it was away so far.
+/// A client of those that load a server.
 pub struct Link {
     number: u32,
     client: Client,
     recorder: Arc<Recorder>,
-    away: Mutex<Away>,
     /// Rings when the run ends.
     ended: Notify,
-}
-
-/// How often a client was away until some instant, and for how long in sum.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Absences {
-    count: u32,
-    total: Duration,
-}
-
-#[derive(Default)]
-struct Away {
-    /// Those that are over, but for `count`, which has the present one, too.
-    all: Absences,
-    since: Option<Duration>,
-}
-
-impl Away {
-    fn begins(&mut self, now: Duration) {
-        if self.since.is_none() {
-            self.since = Some(now);
-            self.all.count += 1;
-        }
-    }
-
-    fn ends(&mut self, now: Duration) {
-        if let Some(since) = self.since.take() {
-            self.all.total += now.saturating_sub(since);
-        }
-    }
 }
 
 impl Link {
@@ -60,7 +27,6 @@ impl Link {
             number,
             client,
             recorder,
-            away: Mutex::default(),
             ended: Notify::new(),
         })
     }
@@ -77,31 +43,7 @@ impl Link {
         &self.client
     }
 
-    fn lock(&self) -> MutexGuard<'_, Away> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How it was away until now.
-    #[must_use]
-    pub fn away(&self) -> Absences {
-        let away = self.lock();
-        let now = away.since.map(|since| self.recorder.now().saturating_sub(since));
-        Absences {
-            total: away.all.total + now.unwrap_or_default(),
-            ..away.all
-        }
-    }
-
-    /// Writes down that a request may have lost its place: where its client was away for longer than this since it was
-    /// sent, or more than once, for the second the server waits for nobody.
-    pub fn tell(&self, story: &Story, before: Absences, unnoticed: Duration) {
-        let away = self.away();
-        if away.total.saturating_sub(before.total) > unnoticed || away.count > before.count + 1 {
-            story.add(What::Away);
-        }
-    }
-
-    /// Holds a lock until [`end`](Self::end), and writes down when it was cut off. Takes it anew where it was lost.
+    /// Holds a lock until [`end`](Self::end). Takes it anew where it was lost.
     pub async fn run(&self, key: &Arc<str>) {
         loop {
             let story = self.recorder.asking(self.number, key, Mode::Exclusive);
@@ -145,25 +87,16 @@ impl Link {
                 () = self.ended.notified() => return true,
                 event = events.next() => event,
             };
-            let now = self.recorder.now();
-            let mut away = self.lock();
             match event {
-                Some(GuardEvent::Suspended) => away.begins(now),
-                Some(GuardEvent::Lost(_)) | None => {
-                    let reason = match event {
-                        Some(GuardEvent::Lost(reason)) => reason,
-                        _ => LostReason::Closed,
-                    };
-                    // How long is not known: whatever waits now may have been passed.
-                    away.begins(now);
-                    away.ends(now + LONG);
-                    drop(away);
+                Some(GuardEvent::Lost(reason)) => {
                     story.lost(&reason);
                     return false;
                 }
+                None => {
+                    story.lost(&LostReason::Closed);
+                    return false;
+                }
                 Some(_) => {
-                    away.ends(now);
-                    drop(away);
                     story.looks(guard);
                 }
             }

@@ -8,7 +8,6 @@ use ticketlock_client::{
 };
 use ticketlock_history::{Mode, Unlocked as Answer, What};
 
-use crate::link::Absences;
 use crate::{Link, Random, Recorder, Story};
 
 /// Part of the names of keys that are held for longer than a lease.
@@ -27,6 +26,9 @@ pub struct Plan {
     pub while_busy: Duration,
     /// For how long a request survives a lost connection.
     pub grace: Duration,
+    /// Whoever cuts connections writes it down, by [`Recorder::away_at`]. Else a request that saw a cut may have lost its
+    /// place: nobody here knows for how long the server has seen it away.
+    pub cuts_are_known: bool,
 }
 
 /// One of those that want locks.
@@ -42,17 +44,6 @@ struct Want {
     key: Arc<str>,
     mode: Mode,
     policy: OnDisconnect,
-}
-
-impl Want {
-    /// How long the client may be away without a risk for the place in line. Without a grace it goes with the connection;
-    /// with one the server waits for a head for a second.
-    fn unnoticed(&self) -> Duration {
-        match self.policy {
-            OnDisconnect::Grace(_) => Duration::from_millis(500),
-            _ => Duration::ZERO,
-        }
-    }
 }
 
 impl Worker {
@@ -104,57 +95,61 @@ impl Worker {
         self.recorder.asking(self.link.number(), &want.key, want.mode)
     }
 
-    fn asking(&self, want: &Want) -> LockBuilder {
+    fn asking(&self, want: &Want, story: &Story) -> LockBuilder {
         let builder = self.link.client().lock(&*want.key).ttl(self.plan.ttl);
         let builder = match want.mode {
             Mode::Exclusive => builder,
             Mode::Shared => builder.shared(),
             Mode::Permits { permits, capacity } => builder.permits(permits, capacity),
         };
-        builder.on_disconnect(want.policy)
+        let place_is_kept = self.plan.cuts_are_known && matches!(want.policy, OnDisconnect::Grace(_));
+        let (queued, suspended) = (story.clone(), story.clone());
+        builder
+            .on_disconnect(want.policy)
+            .on_queued(move |_| queued.add(What::Queued))
+            .on_suspended(move || {
+                if !place_is_kept {
+                    suspended.add(What::Away);
+                }
+            })
     }
 
     /// Waits for as long as it takes.
     async fn lock(&self) {
-        let (want, before) = (self.want(), self.link.away());
+        let want = self.want();
         let story = self.asks(&want);
-        let told = story.clone();
-        let asked = self.asking(&want).on_queued(move |_| told.add(What::Queued)).await;
-        self.answered(&story, &want, asked, before).await;
+        let asked = self.asking(&want, &story).await;
+        self.answered(&story, asked).await;
     }
 
     /// Waits for a bounded time.
     async fn lock_within(&self) {
-        let (want, before) = (self.want(), self.link.away());
+        let want = self.want();
         let longest = self.draws.shorter(self.plan.while_busy);
         let story = self.asks(&want);
-        let told = story.clone();
-        let asking = self.asking(&want).wait(longest);
-        let asked = asking.on_queued(move |_| told.add(What::Queued)).await;
-        self.answered(&story, &want, asked, before).await;
+        let asked = self.asking(&want, &story).wait(longest).await;
+        self.answered(&story, asked).await;
     }
 
     /// Gives up while it waits, by dropping what it awaits.
     async fn lock_and_go_away(&self) {
-        let (want, before) = (self.want(), self.link.away());
+        let want = self.want();
         let patience = self.draws.shorter(self.plan.while_busy);
         let story = self.asks(&want);
-        let told = story.clone();
-        let asking = async { self.asking(&want).on_queued(move |_| told.add(What::Queued)).await };
+        let asking = async { self.asking(&want, &story).await };
         let mut asking = std::pin::pin!(asking);
         let asked = tokio::select! {
             biased;
             asked = &mut asking => asked,
             () = tokio::time::sleep(patience) => {
-                self.link.tell(&story, before, want.unnoticed());
                 return story.add(What::Leaving);
             }
         };
-        self.answered(&story, &want, asked, before).await;
+        self.answered(&story, asked).await;
     }
 
     async fn try_lock(&self) {
-        let (want, before) = (self.want(), self.link.away());
+        let want = self.want();
         let story = self.asks(&want);
         let builder = self.link.client().try_lock(&*want.key).ttl(self.plan.ttl);
         let builder = match want.mode {
@@ -163,7 +158,7 @@ impl Worker {
             Mode::Permits { permits, capacity } => builder.permits(permits, capacity),
         };
         let asked = builder.await;
-        self.answered(&story, &want, asked, before).await;
+        self.answered(&story, asked).await;
     }
 
     async fn read(&self) {
@@ -175,8 +170,7 @@ impl Worker {
         }
     }
 
-    async fn answered(&self, story: &Story, want: &Want, asked: Result<Guard, Error>, before: Absences) {
-        self.link.tell(story, before, want.unnoticed());
+    async fn answered(&self, story: &Story, asked: Result<Guard, Error>) {
         match asked {
             Ok(guard) => {
                 story.granted(&guard);

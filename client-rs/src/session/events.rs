@@ -43,6 +43,14 @@ impl Hub {
             callback(place);
         }
     }
+
+    /// The stream is gone.
+    pub(super) fn cut(&self) {
+        let waiting = self.state().cut();
+        for callback in waiting {
+            callback();
+        }
+    }
 }
 
 impl State {

@@ -64,7 +64,7 @@ impl Link {
                         pause = PAUSE_MIN;
                     }
                     cut_at = Some(self.hub.clock.now());
-                    self.hub.state().cut();
+                    self.hub.cut();
                 }
                 Err(error) => {
                     let now = self.hub.clock.now();

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::driver::Leaving;
 use crate::guard::Grant;
-use crate::lock::Ask;
+use crate::lock::{Ask, OnSuspended};
 use crate::types::{LostReason, OnDisconnect, Outcome, Unlocked};
 use crate::view::Writer;
 use crate::{Error, convert};
@@ -265,8 +265,9 @@ impl State {
         self.stream
     }
 
-    /// The stream is gone: what needs one is no longer certain.
-    pub(super) fn cut(&mut self) {
+    /// The stream is gone: what needs one is no longer certain. Whom to tell of those that wait.
+    #[must_use]
+    pub(super) fn cut(&mut self) -> Vec<OnSuspended> {
         self.welcomed = false;
         self.stream += 1;
         self.pending.retain(|_, pending| matches!(pending, Pending::Unlock(_)));
@@ -279,6 +280,9 @@ impl State {
                 view.cut_off |= cut_off;
             });
         }
+        let waiting = |slot: &&Slot| matches!(slot.phase, Phase::Waiting { .. }) && !slot.leaving;
+        let waiting = self.locks.values().filter(waiting);
+        waiting.filter_map(|slot| slot.ask.on_suspended.clone()).collect()
     }
 
     /// Writes down that the server keeps a lock's lease for `ttl` after what was sent at `sent`: 2 % less, since two

@@ -54,6 +54,7 @@ impl Table {
             max_hold: None,
             metadata: BTreeMap::new(),
             on_queued: None,
+            on_suspended: None,
             tell_contention: false,
         };
         let (writer, view) = view::new();
@@ -140,7 +141,7 @@ fn a_heartbeat_renews_only_what_it_can_know_of() {
     assert_eq!(table.counts_to(), lease(1, TTL));
     table.beaten(table.sends(3), None);
     assert_eq!(table.counts_to(), lease(3, TTL), "renewed");
-    table.hub.state().cut();
+    table.hub.cut();
     table.opens(5);
     // The heartbeat of a message is answered before the locks that the same message asks for.
     let again = table.sends(6);

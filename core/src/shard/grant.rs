@@ -49,8 +49,12 @@ impl Shard {
                 return (started == 0 && self.keys[key].admits(ticket.terms.mode)).then_some((slot, passed));
             }
             match ticket.wait.away_until {
+                None if started == 0 && ticket.wait.away_left.is_zero() => {
+                    ticket.wait.away_until = Some(now);
+                    passed.push(slot);
+                }
                 None if started < self.config.batch_max => {
-                    ticket.wait.away_until = Some(now.after(self.config.away_wait));
+                    ticket.wait.away_until = Some(now.after(ticket.wait.away_left));
                     started += 1;
                     self.arm_ticket(slot, now);
                 }

@@ -184,6 +184,7 @@ impl Shard {
         let wished = core::mem::replace(&mut claim.events, request.events);
         let (had, has) = (wished.queue_updates || wished.contended, claim.wants_updates());
         claim.away_end = Time::NEVER;
+        ticket.wait.returns(now);
         let leased = claim.terms.on_disconnect == OnDisconnect::Lease;
         if let Some(hold) = &mut ticket.hold {
             if !leased {
@@ -313,7 +314,13 @@ impl Shard {
     fn enqueue(&mut self, request: &LockRequest, step: &mut Step<'_>) -> Slot {
         let number = self.next_number(step);
         let key = self.key_of(request);
-        let slot = self.tickets.insert(Box::new(ticket_of(request, number, key, step.now)));
+        let slot = self.tickets.insert(Box::new(ticket_of(
+            request,
+            number,
+            key,
+            self.config.away_wait,
+            step.now,
+        )));
         self.numbers.insert(number, slot);
         self.remember_name(request, slot);
         if let Mode::Permits { capacity, .. } = request.terms.mode {
@@ -412,7 +419,7 @@ fn claim_of(request: &LockRequest) -> Claim {
     }
 }
 
-fn ticket_of(request: &LockRequest, number: Number, key: KeyIndex, now: Time) -> Ticket {
+fn ticket_of(request: &LockRequest, number: Number, key: KeyIndex, away_wait: Duration, now: Time) -> Ticket {
     Ticket {
         number,
         order: number,
@@ -420,7 +427,7 @@ fn ticket_of(request: &LockRequest, number: Number, key: KeyIndex, now: Time) ->
         terms: request.terms.clone(),
         ttl: request.ttl,
         claims: smallvec![claim_of(request)],
-        wait: Wait::starting(now, request.terms.wait_timeout),
+        wait: Wait::starting(now, request.terms.wait_timeout, away_wait),
         hold: None,
         links: crate::shard::list::Links::default(),
         armed: Time::NEVER,
@@ -430,15 +437,23 @@ fn ticket_of(request: &LockRequest, number: Number, key: KeyIndex, now: Time) ->
 }
 
 impl Wait {
-    pub(super) fn starting(now: Time, timeout: Option<Duration>) -> Self {
+    pub(super) fn starting(now: Time, timeout: Option<Duration>, away_wait: Duration) -> Self {
         Self {
             since: now,
             until: timeout.map_or(Time::NEVER, |timeout| now.after(timeout)),
             away_until: None,
+            away_left: away_wait,
             passed_over: 0,
             withdrawn: 0,
             burned: 0,
             position_told: 0,
+        }
+    }
+
+    /// Its stream is back.
+    pub(super) fn returns(&mut self, now: Time) {
+        if let Some(until) = self.away_until.take() {
+            self.away_left = self.away_left.min(until.since(now));
         }
     }
 }

@@ -105,7 +105,7 @@ impl Shard {
         claim.events = reattach.events;
         claim.away_end = Time::NEVER;
         let wishes = claim.wants_updates();
-        ticket.wait.away_until = None;
+        ticket.wait.returns(step.now);
         self.count_wish(key, false, wishes);
         self.arm_ticket(slot, step.now);
         self.tell_state(slot, step);
@@ -155,7 +155,7 @@ impl Shard {
             .hold
             .as_ref()
             .map(|hold| Box::new(self.recover_hold(hold, &record, now)));
-        let mut wait = Wait::starting(now, record.terms.wait_timeout);
+        let mut wait = Wait::starting(now, record.terms.wait_timeout, self.config.away_wait);
         // After a restart a head is waited for until the recovery grace is over (Q2).
         wait.away_until = Some(now.after(self.config.recovery_grace));
         let token = hold.as_ref().map(|hold| hold.token);

@@ -350,8 +350,10 @@ pub(crate) struct Wait {
     pub since: Time,
     /// End of its wait timeout.
     pub until: Time,
-    /// Until when a head without a stream is waited for; set once per ticket (Q2).
+    /// Until when it is waited for: a head without a stream (Q2).
     pub away_until: Option<Time>,
+    /// For how long it will be waited for in all that is to come: each absence spends of it.
+    pub away_left: Duration,
     /// How often somebody behind it was granted since it stood where it stands.
     pub passed_over: u8,
     /// How often a grant of it was withdrawn since then.

@@ -148,6 +148,9 @@ impl Naive {
         }
         claim.attach = request.attach_number;
         claim.away_end = None;
+        if let Some(until) = ticket.away_until.take() {
+            ticket.away_left = ticket.away_left.min(until.since(now));
+        }
         let leased = claim.policy == OnDisconnect::Lease;
         let before = std::mem::replace(&mut claim.stream, request.stream);
         if let Some(hold) = &mut ticket.hold {
@@ -244,6 +247,7 @@ impl Naive {
             since: self.now,
             until: request.terms.wait_timeout.map(|wait| self.now.after(wait)),
             away_until: None,
+            away_left: super::AWAY_WAIT,
             passed: 0,
             withdrawn: 0,
             burned: None,
@@ -422,6 +426,7 @@ impl Naive {
             ticket.since = now;
             ticket.until = ticket.wait_timeout.map(|wait| now.after(wait));
             ticket.away_until = Some(recovered);
+            ticket.away_left = super::AWAY_WAIT;
             ticket.passed = 0;
             ticket.withdrawn = 0;
             ticket.burned = None;

@@ -103,6 +103,7 @@ pub struct Ticket {
     since: Time,
     until: Option<Time>,
     away_until: Option<Time>,
+    away_left: Duration,
     passed: u8,
     withdrawn: u8,
     /// The last grant that was withdrawn.
@@ -274,6 +275,10 @@ impl Naive {
             let waited_for = absent.iter().find(|at| !self.passed_by(**at));
             if let Some(at) = waited_for {
                 if self.tickets[*at].away_until.is_none() {
+                    if self.tickets[*at].away_left.is_zero() {
+                        self.tickets[*at].away_until = Some(self.now);
+                        continue;
+                    }
                     let first = absent.iter().position(|other| other == at).unwrap();
                     let started: Vec<usize> = absent[first..]
                         .iter()
@@ -281,7 +286,7 @@ impl Naive {
                         .take_while(|at| self.tickets[*at].away_until.is_none())
                         .collect();
                     for at in started {
-                        self.tickets[at].away_until = Some(self.now.after(AWAY_WAIT));
+                        self.tickets[at].away_until = Some(self.now.after(self.tickets[at].away_left));
                     }
                 }
                 return;
