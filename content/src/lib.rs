@@ -1,0 +1,1 @@
+//! Writes content that several nodes share once, under locks, with reference counts.

@@ -1,0 +1,1 @@
+//! Decides what reference counts allow: pure, without I/O.
