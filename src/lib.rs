@@ -5,6 +5,7 @@
 //! [`service`]; what can be tuned is in [`config`].
 
 pub mod config;
+pub mod embedded;
 pub mod grpc;
 pub mod http;
 pub mod service;
@@ -13,5 +14,6 @@ pub mod sync;
 pub mod telemetry;
 
 pub use config::ServerConfig;
+pub use embedded::Embedded;
 pub use service::Service;
 pub use store::Store;

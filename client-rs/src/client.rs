@@ -33,13 +33,11 @@ impl fmt::Debug for Client {
 
 /// What a client, its guards and its tickets share.
 pub(crate) struct Inner {
-    pub pool: Pool,
+    pub pool: Arc<Pool>,
     pub owner: String,
-    pub background: Background,
+    pub background: Arc<Background>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
-    /// Where to go once more if the runtime is torn down.
-    pub urls: Vec<String>,
     pub transport: Transport,
     pub dial: Option<Dial>,
     pub call_timeout: Duration,
@@ -141,6 +139,48 @@ impl Client {
     /// ```
     pub fn try_lock(&self, key: impl Into<String>) -> TryLockBuilder {
         TryLockBuilder::new(Arc::clone(&self.inner), key.into())
+    }
+
+    /// Where the server is looked for, in order.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        self.inner.pool.urls()
+    }
+
+    /// Looks for the server there from now on, in this order. A connection to an endpoint that is no longer named is used
+    /// for nothing new; what goes on over it goes on until it ends.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if one is no `http://HOST:PORT`, or if there is none.
+    pub fn set_endpoints<S: Into<String>>(&self, endpoints: impl IntoIterator<Item = S>) -> Result<(), Error> {
+        let urls: Vec<String> = endpoints.into_iter().map(Into::into).collect();
+        self.inner.pool.set_urls(&urls)
+    }
+
+    /// A client for another owner over the same connections. Each of its locks has a stream of its own, as with
+    /// [`ClientBuilder::plain_streams`]: it is meant for few locks of many owners. [`close`](Self::close) and
+    /// [`flush`](Self::flush) of one of the two do nothing for the other.
+    #[must_use]
+    pub fn on_behalf_of(&self, owner: impl Into<String>) -> Self {
+        let inner = &self.inner;
+        Self {
+            inner: Arc::new(Inner {
+                pool: Arc::clone(&inner.pool),
+                owner: owner.into(),
+                background: Arc::clone(&inner.background),
+                clock: Arc::clone(&inner.clock),
+                random: Arc::clone(&inner.random),
+                transport: inner.transport.clone(),
+                dial: inner.dial.clone(),
+                call_timeout: inner.call_timeout,
+                leaving: watch::Sender::new(0),
+                ids: Mutex::new(Vec::new()),
+                plain_streams: true,
+                hub: Hub::new(Arc::clone(&inner.clock), Arc::clone(&inner.random)),
+                drivers: Mutex::default(),
+                attaches: AtomicU64::new(0),
+            }),
+        }
     }
 
     /// Waits until every lock whose guard or future was dropped has been given back. Worth awaiting before a program
@@ -299,22 +339,21 @@ impl ClientBuilder {
             urls.push("http://127.0.0.1:8476".to_owned());
         }
         let owner = self.owner.unwrap_or_else(|| default_owner(self.random.as_ref()));
-        let (to_pool, transport, dial) = (urls.clone(), self.transport.clone(), self.dial.clone());
+        let (transport, dial) = (self.transport.clone(), self.dial.clone());
         let pool = background
-            .run(async move { Pool::connect(&to_pool, &transport, dial).await })
+            .run(async move { Pool::connect(&urls, &transport, dial).await })
             .await?;
         Ok(Client {
             inner: Arc::new(Inner {
-                pool,
+                pool: Arc::new(pool),
                 ids: Mutex::new(Vec::new()),
                 plain_streams: self.plain_streams,
                 hub: Hub::new(Arc::clone(&self.clock), Arc::clone(&self.random)),
                 drivers: Mutex::default(),
                 owner,
-                background,
+                background: Arc::new(background),
                 clock: self.clock,
                 random: self.random,
-                urls,
                 transport: self.transport,
                 dial: self.dial,
                 call_timeout: self.call_timeout,
@@ -331,9 +370,13 @@ pub(crate) const DEFAULT_ON_DISCONNECT: OnDisconnect = OnDisconnect::Grace(Durat
 fn default_owner(random: &dyn Random) -> String {
     let mut bytes = [0; 4];
     random.fill(&mut bytes);
+    format!("{}-{}-{:08x}", host_name(), std::process::id(), u32::from_le_bytes(bytes))
+}
+
+/// This machine's name, fit to be part of an owner.
+pub(crate) fn host_name() -> String {
     let name = rustix::system::uname();
     let host = name.nodename().to_string_lossy();
     // A control character would make the owner invalid; so would too long a name.
-    let host: String = host.chars().filter(|it| !it.is_control()).take(64).collect();
-    format!("{host}-{}-{:08x}", std::process::id(), u32::from_le_bytes(bytes))
+    host.chars().filter(|it| !it.is_control()).take(64).collect()
 }

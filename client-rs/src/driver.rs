@@ -196,7 +196,7 @@ impl Drop for Driver {
         self.view
             .modify(|view| view.lost = view.lost.take().or(Some(LostReason::Closed)));
         let inner = &self.inner;
-        let way = (inner.urls.clone(), inner.transport.clone(), inner.dial.clone());
+        let way = (inner.pool.urls(), inner.transport.clone(), inner.dial.clone());
         runtime::unlock_detached(way, vec![unlock_request(&self.ask, 0, Outcome::default())]);
     }
 }

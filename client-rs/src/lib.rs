@@ -34,6 +34,7 @@
 //! Where long two-way streams do not pass ([`ClientBuilder::plain_streams`]), each ticket has a stream and a task of its
 //! own (`driver`). Nothing is cancelled by dropping a stream, because HTTP/2 stacks count that against the connection.
 
+pub mod backend;
 pub mod blocking;
 mod calls;
 mod client;
@@ -41,10 +42,15 @@ mod clock;
 mod convert;
 mod driver;
 mod error;
+#[cfg(feature = "serde")]
+pub mod format;
 mod guard;
+pub mod leased;
 mod lock;
+pub mod locker;
 mod many;
 mod pool;
+pub mod provider;
 mod runtime;
 #[doc(hidden)]
 pub mod seams;
@@ -52,6 +58,7 @@ mod session;
 mod types;
 mod view;
 
+pub use backend::ConfigError;
 pub use calls::{Backup, Watch};
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, Failure, FailureKind};

@@ -32,12 +32,14 @@ pub(crate) struct Transport {
 
 /// The endpoints, and the channels to the present one.
 pub(crate) struct Pool {
-    endpoints: Vec<Endpoint>,
     dial: Option<Dial>,
+    transport: Transport,
     present: Mutex<Present>,
 }
 
 struct Present {
+    /// In the order in which they are tried, as they were given and as they are used.
+    endpoints: Vec<(String, Endpoint)>,
     /// Index of the endpoint in use.
     at: usize,
     /// Grows with each fail-over, so that several callers who saw the same failure cause one.
@@ -61,18 +63,15 @@ pub(crate) struct Place {
 impl Pool {
     /// Connects to the first endpoint that answers.
     pub(crate) async fn connect(urls: &[String], transport: &Transport, dial: Option<Dial>) -> Result<Self, Error> {
-        let mut endpoints = Vec::with_capacity(urls.len());
-        for url in urls {
-            endpoints.push(endpoint(url, transport)?);
-        }
         let present = Present {
+            endpoints: endpoints(urls, transport)?,
             at: 0,
             generation: 0,
             channels: Vec::new(),
         };
         let pool = Self {
-            endpoints,
             dial,
+            transport: transport.clone(),
             present: Mutex::new(present),
         };
         let (at, channel) = pool.try_from(0).await?;
@@ -109,11 +108,8 @@ impl Pool {
                 _lock: Arc::clone(&slot.locks),
             });
         }
-        let endpoint = self.endpoints.get(present.at).ok_or(Error::Closed)?;
-        let channel = match &self.dial {
-            Some(dial) => endpoint.connect_with_connector_lazy(Connector(Arc::clone(dial))),
-            None => endpoint.connect_lazy(),
-        };
+        let (_, endpoint) = present.endpoints.get(present.at).ok_or(Error::Closed)?;
+        let channel = self.lazily(endpoint);
         let locks = Arc::new(());
         present.channels.push(Slot {
             channel: channel.clone(),
@@ -131,7 +127,7 @@ impl Pool {
     pub(crate) async fn fail_over(&self, seen: u64) {
         let from = {
             let present = self.present();
-            if present.generation != seen || self.endpoints.len() < 2 {
+            if present.generation != seen || present.endpoints.len() < 2 {
                 return;
             }
             present.at + 1
@@ -153,9 +149,10 @@ impl Pool {
     /// Tries every endpoint once, in order, beginning with the `from`-th.
     async fn try_from(&self, from: usize) -> Result<(usize, Channel), Error> {
         let mut last = Error::Argument("no endpoint".to_owned());
-        for step in 0..self.endpoints.len() {
-            let at = (from + step) % self.endpoints.len();
-            let Some(endpoint) = self.endpoints.get(at) else {
+        let endpoints = self.present().endpoints.clone();
+        for step in 0..endpoints.len() {
+            let at = (from + step) % endpoints.len();
+            let Some((_, endpoint)) = endpoints.get(at) else {
                 continue;
             };
             let connected = match &self.dial {
@@ -175,14 +172,57 @@ impl Pool {
         Err(last)
     }
 
+    /// What was given.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.present().endpoints.iter().map(|(url, _)| url.clone()).collect()
+    }
+
+    /// Replaces the endpoints. What goes on over an endpoint that is still named goes on there.
+    pub(crate) fn set_urls(&self, urls: &[String]) -> Result<(), Error> {
+        let endpoints = endpoints(urls, &self.transport)?;
+        let mut present = self.present();
+        let before = present.endpoints.get(present.at).map(|(url, _)| url.clone());
+        let at = endpoints.iter().position(|(url, _)| Some(url) == before.as_ref());
+        present.at = at.unwrap_or(0);
+        present.endpoints = endpoints;
+        // Order: who is about to go on to another endpoint counts by the list before.
+        present.generation += 1;
+        if at.is_none() {
+            let first = present.endpoints.first().map(|(_, endpoint)| self.lazily(endpoint));
+            present.channels = first
+                .into_iter()
+                .map(|channel| Slot {
+                    channel,
+                    locks: Arc::new(()),
+                })
+                .collect();
+        }
+        Ok(())
+    }
+
+    fn lazily(&self, endpoint: &Endpoint) -> Channel {
+        match &self.dial {
+            Some(dial) => endpoint.connect_with_connector_lazy(Connector(Arc::clone(dial))),
+            None => endpoint.connect_lazy(),
+        }
+    }
+
     fn present(&self) -> MutexGuard<'_, Present> {
         // Nothing panics while this is held, so what a poisoned lock protects is whole.
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn endpoints(urls: &[String], transport: &Transport) -> Result<Vec<(String, Endpoint)>, Error> {
+    if urls.is_empty() {
+        return Err(Error::Argument("no endpoint".to_owned()));
+    }
+    let with_url = |url: &String| Ok((url.clone(), endpoint(url, transport)?));
+    urls.iter().map(with_url).collect()
+}
+
 /// Checks an endpoint's URL and applies the settings.
-pub(crate) fn endpoint(url: &str, transport: &Transport) -> Result<Endpoint, Error> {
+fn endpoint(url: &str, transport: &Transport) -> Result<Endpoint, Error> {
     let with_scheme = if url.contains("://") {
         url.to_owned()
     } else {

@@ -34,7 +34,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
     let link = Link {
         hub,
         inner: Arc::downgrade(inner),
-        way: (inner.urls.clone(), inner.transport.clone(), inner.dial.clone()),
+        way: (inner.pool.urls(), inner.transport.clone(), inner.dial.clone()),
         ended: false,
     };
     inner.background.spawn(link.run());

@@ -1,0 +1,197 @@
+//! What a [`DistributedLock`](super::DistributedLock) knows, and how it changes: pure, the time is an argument.
+//!
+//! Invariants: `Locked` only while an answered message covers the present; `Unknown` for as long as the server may hold
+//! the lock for this client without that; at most one operation; nothing leaves `Closed`.
+
+use std::time::Duration;
+
+/// What a lock object knows of its lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum LockState {
+    /// Not held.
+    NotLocked = 0,
+    /// Held, guaranteed.
+    Locked = 1,
+    /// The server may hold it for this client, or not.
+    Unknown = 2,
+    /// The object is closed.
+    Closed = 3,
+}
+
+/// What is done over the network, one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Lock,
+    UpdateLease,
+    Unlock,
+}
+
+/// Why an operation does not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Busy,
+    Closed,
+    NotHeld,
+}
+
+/// What is held, or may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub token: u64,
+    /// Guaranteed until then.
+    pub until: Duration,
+    /// Certainly over from then on.
+    pub over_by: Duration,
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Granted or renewed.
+    Held(Lease),
+    /// The server says that it is not held.
+    NotHeld,
+    /// Nothing was done.
+    Nothing,
+    /// It may have been done; if so, it is over by then.
+    Ambiguous {
+        over_by: Duration,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Machine {
+    closed: bool,
+    lease: Option<Lease>,
+    /// Without a known lease, there may be one until then.
+    perhaps_until: Option<Duration>,
+    /// An operation ended without an answer, and nothing was answered since.
+    ambiguous: bool,
+    /// The caller gave it back, or is about to.
+    given_back: bool,
+    /// The operation under way, and its number.
+    operation: Option<(u64, Operation)>,
+    started: u64,
+}
+
+impl Machine {
+    /// What is known at this instant.
+    pub fn state(&self, now: Duration) -> LockState {
+        if self.closed {
+            return LockState::Closed;
+        }
+        let perhaps = self.perhaps_until.is_some_and(|until| now < until);
+        match self.lease {
+            Some(lease) if now < lease.until => LockState::Locked,
+            Some(lease) if now < lease.over_by => LockState::Unknown,
+            _ if perhaps => LockState::Unknown,
+            _ => LockState::NotLocked,
+        }
+    }
+
+    /// What is left of the guarantee.
+    pub fn left(&self, now: Duration) -> Duration {
+        let lease = self.lease.filter(|_| !self.closed);
+        lease.map_or(Duration::ZERO, |lease| lease.until.saturating_sub(now))
+    }
+
+    /// The lease that is held or may be.
+    pub fn lease(&self) -> Option<Lease> {
+        self.lease
+    }
+
+    /// When the state changes by itself next.
+    pub fn next_change(&self, now: Duration) -> Option<Duration> {
+        let ends = self.lease.into_iter().flat_map(|lease| [lease.until, lease.over_by]);
+        ends.chain(self.perhaps_until).filter(|end| *end > now).min()
+    }
+
+    /// An operation begins; its number. An unlock ends the one that is under way, which then may say what it likes.
+    pub fn begin(&mut self, operation: Operation, now: Duration) -> Result<u64, Refusal> {
+        if self.closed {
+            return Err(Refusal::Closed);
+        }
+        if self.operation.is_some() && operation != Operation::Unlock {
+            return Err(Refusal::Busy);
+        }
+        let may_be_held = self.lease.is_some_and(|lease| now < lease.over_by);
+        if operation == Operation::UpdateLease && !may_be_held {
+            return Err(Refusal::NotHeld);
+        }
+        self.started += 1;
+        self.operation = Some((self.started, operation));
+        self.given_back |= operation == Operation::Unlock;
+        Ok(self.started)
+    }
+
+    /// Whether this operation is still the one under way.
+    pub fn is_current(&self, number: u64) -> bool {
+        self.operation.is_some_and(|(current, _)| current == number)
+    }
+
+    /// The operation of this number ended. A stale one changes nothing.
+    pub fn end(&mut self, number: u64, ending: Ending) {
+        let Some((current, operation)) = self.operation else {
+            return;
+        };
+        if current != number || self.closed {
+            return;
+        }
+        self.operation = None;
+        match ending {
+            Ending::Held(lease) => {
+                self.given_back = false;
+                self.found(Some(lease));
+            }
+            Ending::NotHeld => self.found(None),
+            Ending::Nothing => {}
+            Ending::Ambiguous { over_by } => {
+                self.ambiguous = true;
+                match (&mut self.lease, operation) {
+                    // A lease that may have been given back is nothing to count on.
+                    (Some(lease), Operation::Unlock) => {
+                        lease.until = Duration::ZERO;
+                        lease.over_by = lease.over_by.max(over_by);
+                    }
+                    (Some(lease), _) => lease.over_by = lease.over_by.max(over_by),
+                    (None, _) => self.perhaps_until = Some(over_by),
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, lease: Option<Lease>) {
+        self.lease = lease;
+        self.perhaps_until = None;
+        self.ambiguous = false;
+    }
+
+    /// Whether the server is to be asked what became of the last operation.
+    pub fn is_to_be_resolved(&self, now: Duration) -> bool {
+        self.ambiguous && self.operation.is_none() && self.state(now) == LockState::Unknown
+    }
+
+    /// Whether the caller wanted it to end.
+    pub fn is_given_back(&self) -> bool {
+        self.given_back
+    }
+
+    /// What was uncertain has been asked for while nothing else was under way.
+    pub fn resolved(&mut self, found: Option<Lease>) {
+        if !self.closed && self.operation.is_none() && self.ambiguous {
+            self.found(found);
+        }
+    }
+
+    /// Nothing follows. What is to be given back.
+    pub fn close(&mut self) -> Option<Lease> {
+        self.closed = true;
+        self.given_back = true;
+        self.operation = None;
+        self.lease.take()
+    }
+}
+
+#[cfg(test)]
+mod tests;
