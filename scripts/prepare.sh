@@ -40,7 +40,7 @@ prometheus() {
   mv "$tools/prometheus.new" "$tools/prometheus"
 }
 
-# Redis and MariaDB for the comparison, as the distribution builds them, with the libraries that are not there yet, and
+# Redis and MariaDB, as the distribution builds them, with the libraries that are not there yet, and
 # without their services.
 servers() {
   if [ -x "$tools/servers/usr/bin/redis-server" ]; then return; fi
@@ -56,6 +56,19 @@ servers() {
   done
   rm -r "$new/archives"
   mv "$new" "$tools/servers"
+}
+
+# The object store that the fencing kit is tried on: pinned with hashes, and no package runs a script.
+azurite() {
+  need node nodejs
+  need npm npm
+  local folder=$tools/azurite
+  if cmp -s fencing/tests/azurite/package-lock.json "$folder/installed.json"; then return; fi
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cp fencing/tests/azurite/{package.json,package-lock.json,.npmrc} "$folder"
+  npm ci --prefix "$folder" --silent
+  cp "$folder/package-lock.json" "$folder/installed.json"
 }
 
 # python REQUIREMENTS: the virtual environment holds what the file pins.
@@ -83,6 +96,8 @@ case $goal in
     need iptables iptables
     need strace strace
     need faketime faketime
+    servers
+    azurite
     prometheus
     python tests/python/requirements.txt
     ;;

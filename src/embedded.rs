@@ -177,7 +177,10 @@ impl Listen for Pipes {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "an embedded engine has no address"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "an embedded engine has no address",
+        ))
     }
 }
 

@@ -370,7 +370,12 @@ pub(crate) const DEFAULT_ON_DISCONNECT: OnDisconnect = OnDisconnect::Grace(Durat
 fn default_owner(random: &dyn Random) -> String {
     let mut bytes = [0; 4];
     random.fill(&mut bytes);
-    format!("{}-{}-{:08x}", host_name(), std::process::id(), u32::from_le_bytes(bytes))
+    format!(
+        "{}-{}-{:08x}",
+        host_name(),
+        std::process::id(),
+        u32::from_le_bytes(bytes)
+    )
 }
 
 /// This machine's name, fit to be part of an owner.

@@ -228,6 +228,16 @@ impl Guard {
         }
     }
 
+    /// Waits until the lock is lost, or the server says that it is not held any more: why may be told a little later.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + 'static {
+        let view = self.hold.view.clone();
+        async move {
+            let gone = |it: &View| it.lost.is_some() || it.unlocked || it.promised_until == Some(Duration::ZERO);
+            // An error means that the driver is gone without a word.
+            let _ = view.wait_for(gone).await;
+        }
+    }
+
     /// What happens to the lock while it is held. It does not borrow the guard; what comes faster than it is read is told
     /// as it stands last.
     #[must_use]

@@ -157,7 +157,10 @@ pub trait Locker: Send + Sync + fmt::Debug {
 enum Held {
     Renewed(Guard),
     /// Left to its lease: nobody renews it.
-    Leased { fencing_token: u64, until: Duration },
+    Leased {
+        fencing_token: u64,
+        until: Duration,
+    },
 }
 
 /// The locker over a [`Client`], whatever store that leads to.

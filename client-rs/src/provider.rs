@@ -233,7 +233,11 @@ impl LockProvider for ClientLockProvider {
     fn is_locked<'a>(&'a self, lock_key: &'a str) -> BoxFuture<'a, Result<(bool, String), ProviderError>> {
         Box::pin(async move {
             self.open()?;
-            let lock = self.client.get(lock_key).await.map_err(|error| failed(lock_key, error))?;
+            let lock = self
+                .client
+                .get(lock_key)
+                .await
+                .map_err(|error| failed(lock_key, error))?;
             let holder = lock.holders.into_iter().next();
             Ok(holder.map_or((false, String::new()), |holder| (true, holder.owner)))
         })

@@ -3,7 +3,7 @@
 //!
 //! A run has three parts. Clients do what `ticketlock verify` does while [`faults`] strike; then everything is mended and
 //! all requests come to their end; then nothing may be left on the server. What clients saw is checked by
-//! `ticketlock-history`. A panic anywhere fails a run.
+//! `ticketlock-history`, and what [`objects`] believe where they are granted a lock. A panic anywhere fails a run.
 //!
 //! What is simulated: [`net`], [`clock`], [`disk`]. Everything else is the code that ships.
 
@@ -11,6 +11,7 @@ pub mod clock;
 pub mod disk;
 pub mod faults;
 pub mod net;
+pub mod objects;
 mod run;
 
 pub use run::{Report, run};

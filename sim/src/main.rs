@@ -34,6 +34,7 @@ struct Sums {
     grants: AtomicU64,
     events: AtomicU64,
     faults: AtomicU64,
+    objects: AtomicU64,
     broken: AtomicU64,
 }
 
@@ -69,11 +70,12 @@ fn main() -> anyhow::Result<ExitCode> {
             });
         }
     });
-    let [grants, events, faults, broken] =
-        [sums.grants, sums.events, sums.faults, sums.broken].map(AtomicU64::into_inner);
+    let [grants, events, faults, objects, broken] =
+        [sums.grants, sums.events, sums.faults, sums.objects, sums.broken].map(AtomicU64::into_inner);
     writeln!(
         std::io::stdout(),
-        "{} seeds ({first}..{end}): {faults} faults, {grants} grants, {events} events; {broken} seeds broke a promise",
+        "{} seeds ({first}..{end}): {faults} faults, {grants} grants, {objects} of lock objects, {events} events; \
+         {broken} seeds broke a promise",
         end - first
     )?;
     Ok(if broken == 0 {
@@ -97,7 +99,8 @@ fn look(seed: u64, twice: bool, sums: &Sums) -> anyhow::Result<()> {
         .unwrap_or_default()
         .split(' ')
         .map(str::parse::<u64>);
-    for (sum, count) in [&sums.grants, &sums.events, &sums.faults].into_iter().zip(counts) {
+    let all = [&sums.grants, &sums.events, &sums.faults, &sums.objects];
+    for (sum, count) in all.into_iter().zip(counts) {
         sum.fetch_add(count?, Ordering::Relaxed);
     }
     if twice {
@@ -135,8 +138,9 @@ fn here(seed: u64) -> anyhow::Result<ExitCode> {
     let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
     writeln!(
         std::io::stdout(),
-        "{grants} {events} {}\n{}",
+        "{grants} {events} {} {}\n{}",
         faults.len(),
+        report.object_grants,
         report.trace
     )?;
     if report.checked.violations.is_empty() {

@@ -12,6 +12,7 @@ use ticketlock::grpc::Server;
 use ticketlock::service::IdSource;
 use ticketlock::store::{FileStore, MemoryStore, Store};
 use ticketlock_client::Client;
+use ticketlock_client::leased::LockClient;
 use ticketlock_core::sharding::ShardCount;
 use ticketlock_verify::{Checked, Link, Plan, Random, Recorder, Worker};
 use tokio::runtime::Handle;
@@ -22,6 +23,7 @@ use crate::clock::{OwnClock, SimClock, SimRandom};
 use crate::disk::{SECTOR, SimDisk, Trouble};
 use crate::faults::{Fault, Kind, plan};
 use crate::net::{Listening, SERVER, dial};
+use crate::objects::{Beliefs, play};
 
 /// For how long faults strike.
 const FAULTS: Duration = Duration::from_secs(20);
@@ -41,6 +43,8 @@ pub struct Report {
     pub seed: u64,
     /// What clients saw.
     pub checked: Checked,
+    /// Grants of lock objects, at none of which another client believed that it holds the lock.
+    pub object_grants: usize,
     /// What went wrong on purpose.
     pub faults: Vec<Fault>,
     /// Everything that clients saw, a line each: equal runs have equal ones.
@@ -96,6 +100,7 @@ pub fn run(seed: u64) -> anyhow::Result<Report> {
     Ok(Report {
         seed,
         checked: world.recorder.check(true),
+        object_grants: world.beliefs.grants(),
         faults,
         trace,
     })
@@ -132,6 +137,8 @@ struct World {
     /// Ends the server in good order.
     stop: Arc<Notify>,
     clocks: Vec<Arc<OwnClock>>,
+    /// What lock objects believe.
+    beliefs: Arc<Beliefs>,
     /// Workers take no further step.
     stopping: AtomicBool,
 }
@@ -153,6 +160,7 @@ impl World {
             ended: AtomicBool::new(false),
             stop: Arc::default(),
             clocks,
+            beliefs: Arc::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -277,12 +285,17 @@ async fn work(world: Rc<World>, number: u32) -> turmoil::Result {
             }
         }));
     }
+    let locks = LockClient::new(link.client().clone(), "sim/objects");
+    let (beliefs, draws) = (Arc::clone(&world.beliefs), Random::new(world.random.draw()));
+    let stopping = || world.stopping.load(Ordering::SeqCst);
+    play(locks.clone(), number, beliefs, draws, stopping).await;
     for worker in working {
         worker.await?;
     }
     link.end();
     holding.await?;
-    link.client().close(Duration::from_secs(5)).await?;
+    // It closes the client, too.
+    locks.stop(Duration::from_secs(5)).await?;
     Ok(())
 }
 
@@ -380,6 +393,7 @@ impl Harness<'_, '_> {
                     return;
                 }
                 self.sim.crash(name(client));
+                self.world.beliefs.forget(client);
                 self.away(client);
             }
             Kind::Suspended(client) => {

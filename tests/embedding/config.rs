@@ -11,7 +11,8 @@ use crate::place::Place;
 
 #[test]
 fn three_formats_say_the_same() {
-    let json = r#"{"backend": "file", "prefix": "app:", "default_ttl": "1m 30s", "retry_interval": "250ms", "dir": "locks"}"#;
+    let json =
+        r#"{"backend": "file", "prefix": "app:", "default_ttl": "1m 30s", "retry_interval": "250ms", "dir": "locks"}"#;
     let yaml = "backend: file\nprefix: 'app:'\ndefault_ttl: 1m 30s\nretry_interval: 250ms\ndir: locks\n";
     let toml = "backend = 'file'\nprefix = 'app:'\ndefault_ttl = '1m 30s'\nretry_interval = '250ms'\ndir = 'locks'\n";
     let expected = LockerConfig {
@@ -26,13 +27,23 @@ fn three_formats_say_the_same() {
     assert_eq!(format::from_yaml::<LockerConfig>(yaml).expect("YAML"), expected);
     assert_eq!(format::from_toml::<LockerConfig>(toml).expect("TOML"), expected);
     let written = serde_json::to_string(&expected).expect("written");
-    assert_eq!(format::from_json::<LockerConfig>(&written).expect("read again"), expected);
+    assert_eq!(
+        format::from_json::<LockerConfig>(&written).expect("read again"),
+        expected
+    );
     let empty = format::from_yaml::<LockerConfig>("{}").expect("everything has a default");
     assert_eq!(empty, LockerConfig::default());
-    assert_eq!((empty.default_ttl.as_secs(), empty.retry_interval.as_millis()), (10, 100));
-    let provider = format::from_toml::<LockConfig>("provider = 'memory'\ndefault_ttl = '10m'\ntable_name = 'custom_locks'");
+    assert_eq!(
+        (empty.default_ttl.as_secs(), empty.retry_interval.as_millis()),
+        (10, 100)
+    );
+    let provider =
+        format::from_toml::<LockConfig>("provider = 'memory'\ndefault_ttl = '10m'\ntable_name = 'custom_locks'");
     let provider = provider.expect("TOML");
-    assert_eq!((provider.default_ttl.as_secs(), provider.table_name.as_str()), (600, "custom_locks"));
+    assert_eq!(
+        (provider.default_ttl.as_secs(), provider.table_name.as_str()),
+        (600, "custom_locks")
+    );
 }
 
 #[test]
@@ -40,7 +51,10 @@ fn what_cannot_be_meant_is_refused_with_its_name() {
     for (text, words) in [
         (r#"{"default_ttl": 10}"#, vec!["default_ttl", "line 1"]),
         (r#"{"default_ttl": "10 parsecs"}"#, vec!["10 parsecs", "10s"]),
-        (r#"{"retry_intervall": "1s"}"#, vec!["retry_intervall", "retry_interval"]),
+        (
+            r#"{"retry_intervall": "1s"}"#,
+            vec!["retry_intervall", "retry_interval"],
+        ),
         (r#"{"backend": 7}"#, vec!["string"]),
         ("{", vec!["JSON", "EOF"]),
     ] {
@@ -62,7 +76,11 @@ async fn a_configuration_is_checked_before_anything_is_connected() {
         let refused = config.build(&place.backends).await.expect_err(prefix);
         assert!(refused.to_string().starts_with("prefix: "), "{refused}");
     }
-    for ttl in [Duration::ZERO, Duration::from_millis(99), Duration::from_secs(24 * 3600 + 1)] {
+    for ttl in [
+        Duration::ZERO,
+        Duration::from_millis(99),
+        Duration::from_secs(24 * 3600 + 1),
+    ] {
         let config = LockerConfig {
             default_ttl: ttl,
             ..place.locker_config("me")
@@ -70,15 +88,32 @@ async fn a_configuration_is_checked_before_anything_is_connected() {
         let refused = config.build(&place.backends).await.expect_err("out of range");
         assert!(refused.to_string().starts_with("default_ttl: "), "{refused}");
     }
-    for (name, missing) in [("redis", true), ("etcd", true), ("mysql", true), ("postgres", true), ("oracle", false)] {
+    for (name, missing) in [
+        ("redis", true),
+        ("etcd", true),
+        ("mysql", true),
+        ("postgres", true),
+        ("oracle", false),
+    ] {
         let config = LockerConfig {
             backend: BackendType::from(name),
             ..place.locker_config("me")
         };
         let refused = config.build(&place.backends).await.expect_err(name);
-        assert_eq!(matches!(refused, ConfigError::MissingStore { .. }), missing, "{refused:?}");
-        assert_eq!(matches!(refused, ConfigError::UnknownBackend { .. }), !missing, "{refused:?}");
-        assert!(refused.to_string().contains(name) && refused.to_string().contains("file, memory, remote"), "{refused}");
+        assert_eq!(
+            matches!(refused, ConfigError::MissingStore { .. }),
+            missing,
+            "{refused:?}"
+        );
+        assert_eq!(
+            matches!(refused, ConfigError::UnknownBackend { .. }),
+            !missing,
+            "{refused:?}"
+        );
+        assert!(
+            refused.to_string().contains(name) && refused.to_string().contains("file, memory, remote"),
+            "{refused}"
+        );
     }
     let config = LockerConfig {
         backend: BackendType::File,
@@ -87,7 +122,9 @@ async fn a_configuration_is_checked_before_anything_is_connected() {
     };
     let refused = config.build(&place.backends).await.expect_err("no directory");
     assert!(refused.to_string().contains("dir"), "{refused}");
-    let none = LockerConfig::build_optional(None, &Backends::default()).await.expect("nothing to do");
+    let none = LockerConfig::build_optional(None, &Backends::default())
+        .await
+        .expect("nothing to do");
     assert!(none.is_none());
     let some = LockerConfig::build_optional(Some(place.locker_config("me")), &place.backends).await;
     assert!(some.expect("built").is_some());

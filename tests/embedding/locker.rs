@@ -46,15 +46,15 @@ async fn a_late_unlock_frees_nobody_else() {
         theirs.lock("r", LockOptions::default()).await.expect("after the lease");
         let token = theirs.fencing_token("r").expect("held");
         let late = mine.unlock("r").await;
-        let expired = |it: &Result<(), LockerError>| {
-            matches!(it, Err(LockerError::Lost { reason, .. }) if *reason == LostReason::Expired)
-        };
+        let expired = |it: &Result<(), LockerError>| matches!(it, Err(LockerError::Lost { reason, .. }) if *reason == LostReason::Expired);
         assert!(expired(&late), "{late:?}");
         assert_eq!(theirs.fencing_token("r"), Some(token));
         theirs.unlock("r").await.expect("untouched");
 
         mine.lock("r", short()).await.expect("free");
-        mine.lock("r", LockOptions::default()).await.expect("after its own lease");
+        mine.lock("r", LockOptions::default())
+            .await
+            .expect("after its own lease");
         let token = mine.fencing_token("r").expect("held");
         assert!(expired(&mine.unlock("r").await), "the older of the two");
         assert_eq!(mine.fencing_token("r"), Some(token));
@@ -127,7 +127,10 @@ async fn a_dropped_guard_gives_the_lock_back() {
 async fn a_client_is_passed_in_and_not_closed() {
     for place in Place::all().await {
         let client = place.client("me").await;
-        let locker = place.locker_config("ignored").build_on(client.clone()).expect("a locker");
+        let locker = place
+            .locker_config("ignored")
+            .build_on(client.clone())
+            .expect("a locker");
         locker.lock("r", LockOptions::default()).await.expect("free");
         let lock = client.get("dlock:r").await.expect("answered");
         assert_eq!(lock.holders[0].owner, "me");

@@ -73,7 +73,10 @@ impl Place {
 
     pub async fn provider(&self) -> Arc<dyn LockProvider> {
         let factory = LockProviderFactory::new(self.backends.clone());
-        factory.create_lock_provider(&self.lock_config()).await.expect("a provider")
+        factory
+            .create_lock_provider(&self.lock_config())
+            .await
+            .expect("a provider")
     }
 
     pub async fn client(&self, owner: &str) -> Client {
@@ -136,5 +139,7 @@ pub async fn until(client: &Client, key: &str, wanted: impl Fn(&LockInfo) -> boo
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), looking).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(20), looking)
+        .await
+        .expect("in time")
 }

@@ -32,22 +32,26 @@ async fn only_the_owner_refreshes_and_unlocks() {
         let provider = place.provider().await;
         provider.lock(options("k", "a")).await.expect("free");
         assert_eq!(provider.is_locked("k").await.expect("answered"), (true, "a".to_owned()));
-        let other = |it: &Result<(), ProviderError>| {
-            matches!(it, Err(ProviderError::LockByOther { owner, .. }) if owner == "a")
-        };
+        let other = |it: &Result<(), ProviderError>| matches!(it, Err(ProviderError::LockByOther { owner, .. }) if owner == "a");
         assert!(other(&provider.lock(options("k", "b")).await), "one try");
         assert!(other(&provider.unlock("k", "b").await));
         assert!(other(&provider.refresh_lock("k", "b", Duration::from_secs(60)).await));
         let looker = place.client("looker").await;
         let token = looker.get("k").await.expect("answered").holders[0].fencing_token;
-        provider.refresh_lock("k", "a", Duration::from_secs(3600)).await.expect("its own");
+        provider
+            .refresh_lock("k", "a", Duration::from_secs(3600))
+            .await
+            .expect("its own");
         let holder = looker.get("k").await.expect("answered").holders.remove(0);
         assert!(holder.lease_left > Duration::from_secs(3500), "{holder:?}");
         assert_eq!(holder.fencing_token, token);
         // Another process that knows the owner speaks of the same lock.
         place.provider().await.unlock("k", "a").await.expect("its own");
         assert_eq!(provider.is_locked("k").await.expect("answered"), (false, String::new()));
-        for refused in [provider.unlock("k", "a").await, provider.refresh_lock("k", "a", Duration::from_secs(9)).await] {
+        for refused in [
+            provider.unlock("k", "a").await,
+            provider.refresh_lock("k", "a", Duration::from_secs(9)).await,
+        ] {
             assert!(matches!(refused, Err(ProviderError::NotFound { .. })), "{refused:?}");
         }
     }
@@ -68,7 +72,10 @@ async fn an_owner_may_lock_again() {
         provider.lock(options("k", "a")).await.expect("its own");
         let after = looker.get("k").await.expect("answered").holders.remove(0);
         assert_eq!(after.fencing_token, before.fencing_token);
-        assert!(after.lease_left > Duration::from_secs(290), "the default, 5 minutes: {after:?}");
+        assert!(
+            after.lease_left > Duration::from_secs(290),
+            "the default, 5 minutes: {after:?}"
+        );
         provider.unlock("k", "a").await.expect("its own");
         assert!(!provider.is_locked("k").await.expect("answered").0);
     }
@@ -100,7 +107,10 @@ async fn retries_are_a_wait_in_line() {
             ..options("k", "c")
         };
         let (began, refused) = (Instant::now(), provider.lock(hasty).await);
-        assert!(matches!(&refused, Err(ProviderError::LockByOther { owner, .. }) if owner == "b"), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(ProviderError::LockByOther { owner, .. }) if owner == "b"),
+            "{refused:?}"
+        );
         assert!(began.elapsed() >= Duration::from_millis(60), "all its tries");
     }
 }
@@ -150,7 +160,10 @@ async fn an_execution_runs_once_and_a_template_has_one_writer() {
         let (host, random) = execution.owner().rsplit_once('-').expect("host-random");
         assert!(!host.is_empty() && random.len() == 8 && random.chars().all(|it| it.is_ascii_hexdigit()));
         let left = looker.get(execution.lock_key()).await.expect("answered").holders[0].lease_left;
-        assert!(left <= Duration::from_secs(300) && left > Duration::from_secs(290), "{left:?}");
+        assert!(
+            left <= Duration::from_secs(300) && left > Duration::from_secs(290),
+            "{left:?}"
+        );
         let second = workflows.lock_workflow_execution("7").await.expect_err("it runs");
         assert!(second.to_string().contains("already running"), "{second}");
 
@@ -158,7 +171,10 @@ async fn an_execution_runs_once_and_a_template_has_one_writer() {
         assert_eq!(template.lock_key(), "workflow_template:7");
         assert_eq!((template.execution_id(), template.template_id()), ("", "7"));
         let left = looker.get(template.lock_key()).await.expect("answered").holders[0].lease_left;
-        assert!(left <= Duration::from_secs(600) && left > Duration::from_secs(590), "{left:?}");
+        assert!(
+            left <= Duration::from_secs(600) && left > Duration::from_secs(590),
+            "{left:?}"
+        );
         template.refresh(Duration::from_secs(3000)).await.expect("held");
         let left = looker.get(template.lock_key()).await.expect("answered").holders[0].lease_left;
         assert!(left > Duration::from_secs(2900), "{left:?}");
@@ -181,7 +197,10 @@ async fn the_orchestrators_profile_is_known_and_its_store_named_as_missing() {
     let config = LockConfig::orchestrator();
     assert_eq!(config.provider, BackendType::MySql);
     assert_eq!(config.default_ttl, Duration::from_secs(300));
-    assert_eq!((config.default_retry_count, config.default_retry_delay), (3, Duration::from_secs(1)));
+    assert_eq!(
+        (config.default_retry_count, config.default_retry_delay),
+        (3, Duration::from_secs(1))
+    );
     assert_eq!(config.table_name, "distributed_locks");
     let place = &Place::all().await[1];
     let factory = LockProviderFactory::new(place.backends.clone());

@@ -18,8 +18,12 @@ const TTL: Duration = Duration::from_millis(600);
 
 fn renewals(telemetry: &Telemetry, service: &Service) -> u64 {
     let page = telemetry.render(service);
-    let lines = page.lines().filter(|line| line.starts_with("ticketlock_renewals_total"));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    let lines = page
+        .lines()
+        .filter(|line| line.starts_with("ticketlock_renewals_total"));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
 }
 
 /// Goal: a lock outlives many leases by about three renewals each, and once it is unlocked nothing is renewed any more.
@@ -36,12 +40,17 @@ async fn it_is_renewed_at_a_third_of_its_lease_and_not_after_its_unlock() {
     tokio::spawn(server.run(listener, None, std::future::pending()));
     // On a session one heartbeat renews all: here each renewal is a call, and can be counted.
     let client = Client::builder().endpoint(endpoint).plain_streams(true).connect().await;
-    let locker = LockerConfig::default().build_on(client.expect("connected")).expect("a locker");
+    let locker = LockerConfig::default()
+        .build_on(client.expect("connected"))
+        .expect("a locker");
     let options = || LockOptions::default().with_ttl(TTL);
     locker.lock("renewed", options()).await.expect("free");
     let leases = 5;
     for _ in 0..leases {
-        locker.lock("clock", options().without_renewal()).await.expect("after the lease before");
+        locker
+            .lock("clock", options().without_renewal())
+            .await
+            .expect("after the lease before");
     }
     assert!(locker.fencing_token("renewed").is_some(), "it is held still");
     // Each lock of the clock was confirmed by one call.
@@ -52,9 +61,16 @@ async fn it_is_renewed_at_a_third_of_its_lease_and_not_after_its_unlock() {
     let before = renewals(&telemetry, &service);
     let leases = 2;
     for _ in 0..leases {
-        locker.lock("clock", options().without_renewal()).await.expect("after the lease before");
+        locker
+            .lock("clock", options().without_renewal())
+            .await
+            .expect("after the lease before");
     }
-    assert_eq!(renewals(&telemetry, &service), before + leases, "nothing else is renewed after the unlock");
+    assert_eq!(
+        renewals(&telemetry, &service),
+        before + leases,
+        "nothing else is renewed after the unlock"
+    );
 }
 
 /// What was written by the subscriber.
@@ -101,7 +117,10 @@ async fn a_grant_is_one_line_below_the_callers_namespace() {
     }
     let written = lines.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let text = String::from_utf8(written).expect("text");
-    let line = text.lines().find(|line| line.contains("lock acquired")).expect("the line");
+    let line = text
+        .lines()
+        .find(|line| line.contains("lock acquired"))
+        .expect("the line");
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
     assert_eq!(line["level"], "INFO");
     let fields = &line["fields"];

@@ -167,18 +167,19 @@ impl Keeper {
 
     /// Until it is lost, or, answered with true, until it is closed.
     async fn hold(&mut self, guard: Guard) -> bool {
-        let lost = guard.lost();
+        let (gone, lost) = (guard.gone(), guard.lost());
         *self.shared.guard() = Some(guard);
         self.listener.on_acquired();
-        let reason = tokio::select! {
+        let closing = tokio::select! {
             biased;
-            _ = self.wish.wait_for(|close| *close) => None,
-            reason = lost => Some(reason),
+            _ = self.wish.wait_for(|close| *close) => true,
+            () = gone => false,
         };
         let guard = self.shared.guard().take();
         // Order: whoever works under it stops before anybody else can have it.
         self.listener.on_lost();
-        if let Some(reason) = reason {
+        if !closing {
+            let reason = lost.await;
             tracing::warn!(key = self.shared.key, %reason, "lock lost");
             return false;
         }

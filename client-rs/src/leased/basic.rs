@@ -124,7 +124,9 @@ impl DistributedLock {
         let shared = &*self.shared;
         let number = {
             let mut machine = shared.machine();
-            let number = machine.begin(Operation::Lock, shared.now()).map_err(|it| shared.refused(it))?;
+            let number = machine
+                .begin(Operation::Lock, shared.now())
+                .map_err(|it| shared.refused(it))?;
             if machine.state(shared.now()) == LockState::Locked {
                 machine.end(number, Ending::Nothing);
                 return Ok(true);
@@ -174,7 +176,9 @@ impl DistributedLock {
         let shared = &*self.shared;
         let (number, lease) = {
             let mut machine = shared.machine();
-            let number = machine.begin(Operation::Unlock, shared.now()).map_err(|it| shared.refused(it))?;
+            let number = machine
+                .begin(Operation::Unlock, shared.now())
+                .map_err(|it| shared.refused(it))?;
             (number, machine.lease())
         };
         shared.ended.notify_waiters();
@@ -210,7 +214,9 @@ impl DistributedLock {
         let (number, token) = {
             let mut machine = shared.machine();
             let now = shared.now();
-            let number = machine.begin(Operation::UpdateLease, now).map_err(|it| shared.refused(it))?;
+            let number = machine
+                .begin(Operation::UpdateLease, now)
+                .map_err(|it| shared.refused(it))?;
             (number, machine.lease().map_or(0, |lease| lease.token))
         };
         let mut under_way = UnderWay {
@@ -290,7 +296,11 @@ impl Shared {
     }
 
     async fn take(&self, lease: Duration, wait: Duration) -> Result<Lease, Error> {
-        let builder = self.client.lock(&self.key).ttl(lease).on_disconnect(OnDisconnect::Lease);
+        let builder = self
+            .client
+            .lock(&self.key)
+            .ttl(lease)
+            .on_disconnect(OnDisconnect::Lease);
         let guard: Guard = builder.wait(wait).await?;
         guard.confirmed().await.map_err(Error::Lost)?;
         let until = self.now() + guard.valid_for();
@@ -339,14 +349,26 @@ impl Shared {
         }
     }
 
-    /// Asks the server what became of an operation that nobody answered.
-    async fn resolve(&self) -> Result<(), Error> {
-        // The client gives back what it asked for and heard nothing of: that comes first.
-        self.client.flush().await;
-        let sent = self.now();
+    /// Asks the server what became of an operation that nobody answered. An unlock, or a wait that the client gives back by
+    /// itself, may still be on its way, so what they name is never believed in again: it is ended for good.
+    async fn resolve(&self, unanswered: Operation) -> Result<(), Error> {
+        let known = self.machine().lease().map(|lease| lease.token);
+        let (sent, owner) = (self.now(), self.client.owner());
         let lock = self.client.get(&self.key).await?;
-        let ours = lock.holders.into_iter().find(|it| it.owner == self.client.owner());
-        let found = ours.map(|holder| self.lease(holder.fencing_token, sent, holder.lease_left));
+        let ours = lock.holders.into_iter().find(|it| it.owner == owner);
+        let found = match (unanswered, ours) {
+            (_, None) => None,
+            (Operation::UpdateLease, Some(holder)) => {
+                (known == Some(holder.fencing_token)).then(|| self.lease(holder.fencing_token, sent, holder.lease_left))
+            }
+            (Operation::Lock | Operation::Unlock, Some(holder)) => {
+                let unlocking = self
+                    .client
+                    .unlock_token(&self.key, holder.fencing_token, Outcome::default());
+                unlocking.await?;
+                None
+            }
+        };
         self.machine().resolved(found);
         Ok(())
     }
@@ -358,10 +380,15 @@ async fn watch(shared: Weak<Shared>, changed: Arc<Notify>) {
     loop {
         let Some(object) = shared.upgrade() else { return };
         let now = object.now();
-        let (state, given_back, next, unclear) = {
+        let (state, given_back, next, unanswered) = {
             let machine = object.machine();
             let next = machine.next_change(now);
-            (machine.state(now), machine.is_given_back(), next, machine.is_to_be_resolved(now))
+            (
+                machine.state(now),
+                machine.is_given_back(),
+                next,
+                machine.unresolved(now),
+            )
         };
         let is_locked = state == LockState::Locked;
         if std::mem::replace(&mut was_locked, is_locked)
@@ -374,12 +401,14 @@ async fn watch(shared: Weak<Shared>, changed: Arc<Notify>) {
         if state == LockState::Closed {
             return;
         }
-        if unclear && object.resolve().await.is_ok() {
+        if let Some(operation) = unanswered
+            && object.resolve(operation).await.is_ok()
+        {
             continue;
         }
         drop(object);
         let pause = next.map(|next| next.saturating_sub(now));
-        let pause = if unclear {
+        let pause = if unanswered.is_some() {
             Some(pause.map_or(RESOLVE_PAUSE, |pause| pause.min(RESOLVE_PAUSE)))
         } else {
             pause

@@ -55,9 +55,7 @@ pub(super) enum Ending {
     /// Nothing was done.
     Nothing,
     /// It may have been done; if so, it is over by then.
-    Ambiguous {
-        over_by: Duration,
-    },
+    Ambiguous { over_by: Duration },
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +64,9 @@ pub(super) struct Machine {
     lease: Option<Lease>,
     /// Without a known lease, there may be one until then.
     perhaps_until: Option<Duration>,
-    /// An operation ended without an answer, and nothing was answered since.
-    ambiguous: bool,
+    /// An operation ended without an answer, and nothing was answered since. An unlock outweighs the others: it may still
+    /// be on its way.
+    unanswered: Option<Operation>,
     /// The caller gave it back, or is about to.
     given_back: bool,
     /// The operation under way, and its number.
@@ -121,7 +120,13 @@ impl Machine {
         }
         self.started += 1;
         self.operation = Some((self.started, operation));
-        self.given_back |= operation == Operation::Unlock;
+        if operation == Operation::Unlock {
+            self.given_back = true;
+            // From when it is asked for, somebody else may have it.
+            if let Some(lease) = &mut self.lease {
+                lease.until = Duration::ZERO;
+            }
+        }
         Ok(self.started)
     }
 
@@ -147,15 +152,12 @@ impl Machine {
             Ending::NotHeld => self.found(None),
             Ending::Nothing => {}
             Ending::Ambiguous { over_by } => {
-                self.ambiguous = true;
-                match (&mut self.lease, operation) {
-                    // A lease that may have been given back is nothing to count on.
-                    (Some(lease), Operation::Unlock) => {
-                        lease.until = Duration::ZERO;
-                        lease.over_by = lease.over_by.max(over_by);
-                    }
-                    (Some(lease), _) => lease.over_by = lease.over_by.max(over_by),
-                    (None, _) => self.perhaps_until = Some(over_by),
+                if self.unanswered != Some(Operation::Unlock) {
+                    self.unanswered = Some(operation);
+                }
+                match &mut self.lease {
+                    Some(lease) => lease.over_by = lease.over_by.max(over_by),
+                    None => self.perhaps_until = self.perhaps_until.max(Some(over_by)),
                 }
             }
         }
@@ -164,12 +166,13 @@ impl Machine {
     fn found(&mut self, lease: Option<Lease>) {
         self.lease = lease;
         self.perhaps_until = None;
-        self.ambiguous = false;
+        self.unanswered = None;
     }
 
-    /// Whether the server is to be asked what became of the last operation.
-    pub fn is_to_be_resolved(&self, now: Duration) -> bool {
-        self.ambiguous && self.operation.is_none() && self.state(now) == LockState::Unknown
+    /// The operation of which the server is to be asked what became of it.
+    pub fn unresolved(&self, now: Duration) -> Option<Operation> {
+        let idle = self.operation.is_none() && self.state(now) == LockState::Unknown;
+        self.unanswered.filter(|_| idle)
     }
 
     /// Whether the caller wanted it to end.
@@ -179,7 +182,7 @@ impl Machine {
 
     /// What was uncertain has been asked for while nothing else was under way.
     pub fn resolved(&mut self, found: Option<Lease>) {
-        if !self.closed && self.operation.is_none() && self.ambiguous {
+        if !self.closed && self.operation.is_none() && self.unanswered.is_some() {
             self.found(found);
         }
     }

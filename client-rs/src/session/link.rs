@@ -85,11 +85,12 @@ impl Link {
     /// Opens a stream, while times go on.
     async fn open(&self, inner: &Arc<Inner>) -> Result<Streaming<v1::SessionResponse>, Error> {
         let mut opening = std::pin::pin!(open(inner, &self.hub));
+        let mut left = Duration::ZERO;
         loop {
             tokio::select! {
                 biased;
                 opened = &mut opening => return opened,
-                () = sleep(LOOK_EVERY) => drop(self.hub.tick(self.hub.clock.now())),
+                () = sleep(left) => left = self.look(),
             }
         }
     }
@@ -98,16 +99,22 @@ impl Link {
     async fn rest(&self, pause: Duration) -> bool {
         let until = self.hub.clock.now() + pause;
         loop {
+            let left = self.look();
             let now = self.hub.clock.now();
-            self.hub.tick(now);
             if self.inner.strong_count() == 0 {
                 return false;
             }
             if now >= until {
                 return true;
             }
-            sleep((until - now).min(LOOK_EVERY)).await;
+            sleep((until - now).min(left)).await;
         }
+    }
+
+    /// What is due without a stream; how long until the next look.
+    fn look(&self) -> Duration {
+        let now = self.hub.clock.now();
+        self.hub.tick(now).saturating_sub(now).min(LOOK_EVERY)
     }
 
     /// Reads a stream to its end; whether the server said anything on it.
@@ -281,12 +288,13 @@ impl State {
                 self.ask(id, matches!(slot.phase, Phase::Held { .. }));
             }
         }
-        if self.next_beat.is_none_or(|at| at <= now) || !self.welcomed {
+        let over = self.next_over.is_some_and(|at| at <= now);
+        if self.next_beat.is_none_or(|at| at <= now) || over || !self.welcomed {
             self.look(now, jitter());
         }
         let next = self.next_beat.unwrap_or(now + PAUSE_MAX);
         let planned = [self.next_renewal(), self.retries.first().copied()];
-        let planned = planned.into_iter().flatten().map(|(at, _)| at);
+        let planned = planned.into_iter().flatten().map(|(at, _)| at).chain(self.next_over);
         planned.fold(next, Duration::min).max(now + Duration::from_millis(1))
     }
 
@@ -294,6 +302,7 @@ impl State {
     fn look(&mut self, now: Duration, jitter: f64) {
         let mut shortest = None;
         let mut over = Vec::new();
+        self.next_over = None;
         for (id, slot) in &self.locks {
             let Phase::Held { ttl, acked, .. } = slot.phase else {
                 continue;
@@ -304,9 +313,11 @@ impl State {
             let promised = slot.view.read().promised_until;
             // What became of a grant that waits for its acknowledgement's answer, that answer says; and one that nobody was
             // told of yet is told once it is confirmed.
-            let told = acked && slot.granting.is_none();
-            if told && promised.is_some_and(|until| until <= now) && !slot.leaving {
-                over.push(*id);
+            let told = acked && slot.granting.is_none() && !slot.leaving;
+            match promised.filter(|_| told) {
+                Some(until) if until <= now => over.push(*id),
+                Some(until) => self.next_over = Some(self.next_over.map_or(until, |next| next.min(until))),
+                None => {}
             }
         }
         for id in over {

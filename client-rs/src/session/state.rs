@@ -49,6 +49,8 @@ pub(super) struct State {
     pub shortest: Option<Duration>,
     /// When the next heartbeat is due.
     pub next_beat: Option<Duration>,
+    /// When the first promise ends, as of the last look: whoever holds by it is told then, not at the next heartbeat.
+    pub next_over: Option<Duration>,
     /// Woken when there is something to send.
     pub writer: Option<Waker>,
     /// Which stream may take what is to be sent: the highest.

@@ -84,7 +84,8 @@ impl World {
             Step::Silence { ttl, done } => self.silence(*ttl, *done),
             Step::Stale(ttl) => {
                 let current = self.under_way.map_or(u64::MAX, |(number, _)| number);
-                self.machine.end(current.wrapping_add(1), Ending::Held(lease(self.now, *ttl)));
+                self.machine
+                    .end(current.wrapping_add(1), Ending::Held(lease(self.now, *ttl)));
             }
             Step::Resolve => self.resolve(),
             Step::Wait(seconds) => self.now += Duration::from_secs(*seconds),
@@ -100,7 +101,10 @@ impl World {
         match self.machine.begin(operation, self.now) {
             Ok(number) => {
                 assert!(!self.closed, "closed");
-                assert!(self.under_way.is_none() || operation == Operation::Unlock, "one at a time");
+                assert!(
+                    self.under_way.is_none() || operation == Operation::Unlock,
+                    "one at a time"
+                );
                 self.under_way = Some((number, operation));
             }
             Err(Refusal::Closed) => assert!(self.closed),
@@ -110,7 +114,18 @@ impl World {
                 assert_ne!(before, LockState::Locked);
             }
         }
-        assert_eq!(self.machine.state(self.now), before, "what is only asked for changes nothing");
+        let after = self.machine.state(self.now);
+        if operation == Operation::Unlock && before == LockState::Locked {
+            assert_eq!(
+                after,
+                LockState::Unknown,
+                "from when it is asked for, somebody else may have it"
+            );
+            // The server may do it at any moment from now on.
+            self.kept_until = Duration::ZERO;
+        } else {
+            assert_eq!(after, before, "what is only asked for changes nothing");
+        }
     }
 
     fn answered(&mut self, ttl: u64) {
@@ -143,12 +158,20 @@ impl World {
     }
 
     fn resolve(&mut self) {
-        if !self.machine.is_to_be_resolved(self.now) {
+        let Some(operation) = self.machine.unresolved(self.now) else {
             return;
+        };
+        if operation != Operation::UpdateLease {
+            // It is ended for good: what asked for its end may be on its way still.
+            self.kept_until = Duration::ZERO;
         }
         let left = self.kept_until.saturating_sub(self.now).as_secs();
         self.machine.resolved((left > 0).then(|| lease(self.now, left)));
-        let expected = if left > 0 { LockState::Locked } else { LockState::NotLocked };
+        let expected = if left > 0 {
+            LockState::Locked
+        } else {
+            LockState::NotLocked
+        };
         assert_eq!(self.machine.state(self.now), expected, "what the server says counts");
     }
 
@@ -182,14 +205,23 @@ fn run(steps: &[Step]) -> BTreeSet<(u8, u8)> {
         assert!(is_in_the_diagram(before, after), "{before:?} to {after:?} by {step:?}");
         seen.insert((before as u8, after as u8));
         if after == LockState::Locked {
-            assert!(world.kept_until > world.now, "it believes in what the server has given away, after {step:?}");
+            assert!(
+                world.kept_until > world.now,
+                "it believes in what the server has given away, after {step:?}"
+            );
             assert!(!world.machine.left(world.now).is_zero());
         } else {
-            assert!(world.machine.left(world.now).is_zero(), "nothing is left where it is {after:?}");
+            assert!(
+                world.machine.left(world.now).is_zero(),
+                "nothing is left where it is {after:?}"
+            );
         }
         if after == LockState::NotLocked && !world.closed && !matches!(step, Step::Nothing) {
             let claims = world.kept_until.saturating_sub(world.now);
-            assert!(claims.is_zero() || world.under_way.is_some(), "not locked, and kept for {claims:?}");
+            assert!(
+                claims.is_zero() || world.under_way.is_some(),
+                "not locked, and kept for {claims:?}"
+            );
         }
         if let Some(next) = world.machine.next_change(world.now) {
             assert!(next > world.now);
@@ -214,24 +246,59 @@ fn every_arrow_of_the_diagram_is_walked() {
     use LockState::{Closed, Locked, NotLocked, Unknown};
     let lock = || Step::Begin(Operation::Lock);
     let unlock = || Step::Begin(Operation::Unlock);
+    let update = || Step::Begin(Operation::UpdateLease);
     let silence = |done| Step::Silence { ttl: 30, done };
     for (before, after, steps) in [
         (NotLocked, Locked, vec![lock(), Step::Held(30)]),
         (NotLocked, Unknown, vec![lock(), silence(true)]),
-        (Locked, NotLocked, vec![lock(), Step::Held(30), unlock(), Step::NotHeld]),
+        (Locked, NotLocked, vec![lock(), Step::Held(30), update(), Step::NotHeld]),
+        (
+            Unknown,
+            NotLocked,
+            vec![lock(), Step::Held(30), unlock(), Step::NotHeld],
+        ),
         (Locked, NotLocked, vec![lock(), Step::Held(30), Step::Wait(31)]),
-        (Locked, Unknown, vec![lock(), Step::Held(30), unlock(), silence(false)]),
+        (Locked, Unknown, vec![lock(), Step::Held(30), unlock()]),
         // Within the last two hundredths of its lease nothing is certain any more.
         (Locked, Unknown, vec![lock(), Step::Held(50), Step::Wait(49)]),
-        (Unknown, Locked, vec![lock(), silence(true), Step::Resolve]),
-        (Unknown, NotLocked, vec![lock(), silence(false), Step::Resolve]),
+        (
+            Unknown,
+            Locked,
+            vec![
+                lock(),
+                Step::Held(10),
+                update(),
+                silence(true),
+                Step::Wait(10),
+                Step::Resolve,
+            ],
+        ),
+        (
+            Unknown,
+            NotLocked,
+            vec![
+                lock(),
+                Step::Held(10),
+                update(),
+                silence(false),
+                Step::Wait(10),
+                Step::Resolve,
+            ],
+        ),
+        (Unknown, NotLocked, vec![lock(), silence(true), Step::Resolve]),
         (Unknown, NotLocked, vec![lock(), silence(true), Step::Wait(31)]),
         (NotLocked, Closed, vec![Step::Close]),
         (Locked, Closed, vec![lock(), Step::Held(30), Step::Close]),
         (Unknown, Closed, vec![lock(), silence(true), Step::Close]),
     ] {
         let seen = run(&steps);
-        assert!(seen.contains(&(before as u8, after as u8)), "{before:?} to {after:?}: {seen:?}");
+        assert!(
+            seen.contains(&(before as u8, after as u8)),
+            "{before:?} to {after:?}: {seen:?}"
+        );
     }
-    assert_eq!([NotLocked as u8, Locked as u8, Unknown as u8, Closed as u8], [0, 1, 2, 3]);
+    assert_eq!(
+        [NotLocked as u8, Locked as u8, Unknown as u8, Closed as u8],
+        [0, 1, 2, 3]
+    );
 }
