@@ -158,6 +158,17 @@ async fn invalid_other_requests() {
         locks.get_lock(v1::GetLockRequest::default()).await,
         ErrorReason::InvalidKey,
     );
+    for (key, fencing_token, expected) in [
+        ("", 1, ErrorReason::InvalidKey),
+        ("k", 0, ErrorReason::InvalidToken),
+        ("k", 1 << 53, ErrorReason::InvalidToken),
+    ] {
+        let key = key.to_owned();
+        check(
+            locks.check_token(v1::CheckTokenRequest { key, fencing_token }).await,
+            expected,
+        );
+    }
     let drain = v1::DrainRequest {
         by: "b".repeat(257),
         ..v1::DrainRequest::default()

@@ -31,6 +31,16 @@ async fn until_waiters(server: &TestServer, key: &str, count: u64) {
     tokio::time::timeout(PATIENCE, there).await.expect("so many wait");
 }
 
+/// How a token of the key `k` stands, and the lowest that is valid.
+async fn token_status(locks: &mut support::Locks, fencing_token: u64) -> (v1::TokenStatus, u64) {
+    let key = "k".to_owned();
+    let answer = locks.check_token(v1::CheckTokenRequest { key, fencing_token }).await;
+    let answer = answer.expect("answered").into_inner();
+    let is_told = answer.lease_left.is_some() && !answer.owner.is_empty();
+    assert_eq!(is_told, answer.status() == v1::TokenStatus::Valid);
+    (answer.status(), answer.lowest_valid)
+}
+
 /// Goal: a waiter sees its place, the holder sees that somebody waits, and an unlock hands both lock and outcome on.
 #[tokio::test]
 async fn wait_in_line_and_be_granted() {
@@ -80,6 +90,11 @@ async fn wait_in_line_and_be_granted() {
     let owners: Vec<_> = info.waiters.iter().map(|waiter| waiter.owner.as_str()).collect();
     assert_eq!((owners, info.waiters_total), (vec!["b", "c"], 2));
 
+    assert_eq!(
+        token_status(&mut locks, grant.fencing_token).await,
+        (v1::TokenStatus::Valid, grant.fencing_token)
+    );
+
     let status = v1::OutcomeStatus::Success.into();
     let outcome = Some(v1::Outcome {
         status,
@@ -98,6 +113,11 @@ async fn wait_in_line_and_be_granted() {
         "an unlocked stream ends well"
     );
     let next = granted(&mut second).await;
+    assert_eq!(
+        token_status(&mut locks, grant.fencing_token).await,
+        (v1::TokenStatus::NotValid, next.fencing_token),
+        "the next holder's is the lowest that is valid"
+    );
     assert_eq!(next.previous_outcome, outcome);
     assert!(next.fencing_token > grant.fencing_token);
 

@@ -16,7 +16,9 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::client::{Client, Inner};
-use crate::types::{ForceUnlockResult, LockInfo, Outcome, RenewResult, ServerInfo, UnlockResult, WatchEvent};
+use crate::types::{
+    ForceUnlockResult, LockInfo, Outcome, RenewResult, ServerInfo, TokenCheck, UnlockResult, WatchEvent,
+};
 use crate::{Error, convert};
 
 impl Inner {
@@ -112,6 +114,23 @@ impl Client {
             outcome: Some(convert::to_outcome(outcome)),
         };
         self.run(|inner| async move { inner.send_unlock(request).await }).await
+    }
+
+    /// Whether a fencing token is valid at this moment, for a resource that keeps no tokens itself. The answer is out of
+    /// date when it arrives: a resource that compares the tokens it sees is safer.
+    ///
+    /// # Errors
+    /// A malformed key, a token that is 0 or not below 2^53, or no answer.
+    pub async fn check_token(&self, key: &str, token: u64) -> Result<TokenCheck, Error> {
+        let request = v1::CheckTokenRequest {
+            key: key.to_owned(),
+            fencing_token: token,
+        };
+        self.run(|inner| async move {
+            let call = |channel, request| async move { LockServiceClient::new(channel).check_token(request).await };
+            Ok(convert::token_check(inner.unary(request, call).await?))
+        })
+        .await
     }
 
     /// The state of one key; a free key has no holders and no waiters.

@@ -7,8 +7,8 @@ use ticketlock_proto::v1;
 
 use crate::types::{
     ForceUnlockResult, Holder, LockEvent, LockEventKind, LockInfo, LostReason, Mode, Obstacle, OnDisconnect, Outcome,
-    OutcomeStatus, Queued, RefusedReason, RenewResult, SameOwner, ServerInfo, UnlockResult, WaitReason, Waiter,
-    WatchChange, WatchEvent,
+    OutcomeStatus, Queued, RefusedReason, RenewResult, SameOwner, ServerInfo, TokenCheck, UnlockResult, WaitReason,
+    Waiter, WatchChange, WatchEvent,
 };
 
 /// Negative durations never travel; one that does is worth nothing.
@@ -163,6 +163,15 @@ pub(crate) fn unlock(wire: v1::UnlockResponse) -> Result<UnlockResult, crate::Er
         v1::UnlockResult::LockByOther => Ok(UnlockResult::LockByOther),
         v1::UnlockResult::Cancelled => Ok(UnlockResult::Cancelled),
         v1::UnlockResult::Unspecified => Err(unknown_answer("UnlockResult")),
+    }
+}
+
+pub(crate) fn token_check(wire: v1::CheckTokenResponse) -> TokenCheck {
+    TokenCheck {
+        is_valid: wire.status() == v1::TokenStatus::Valid,
+        lowest_valid: (wire.lowest_valid > 0).then_some(wire.lowest_valid),
+        lease_left: wire.lease_left.map(duration).unwrap_or_default(),
+        owner: wire.owner,
     }
 }
 

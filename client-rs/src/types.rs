@@ -300,6 +300,20 @@ pub enum RenewResult {
     InvalidTtl,
 }
 
+/// How a fencing token stood when it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenCheck {
+    /// A present hold has it.
+    pub is_valid: bool,
+    /// The smallest token of the present holds: smaller ones are not valid any more. `None`: nobody holds the key, and no
+    /// token that was given so far is valid.
+    pub lowest_valid: Option<u64>,
+    /// Where it is valid: left of its lease.
+    pub lease_left: Duration,
+    /// Where it is valid: whose it is.
+    pub owner: String,
+}
+
 /// How a force-unlock ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

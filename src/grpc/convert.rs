@@ -280,7 +280,7 @@ fn request_id(value: &[u8]) -> Result<Option<RequestId>, Failure> {
 }
 
 /// A token that must be there.
-fn token(field: &'static str, value: u64) -> Result<Number, Failure> {
+pub(super) fn token(field: &'static str, value: u64) -> Result<Number, Failure> {
     if value == 0 {
         return Err(Failure::field(
             ErrorReason::InvalidToken,

@@ -144,6 +144,13 @@ impl Locks {
         Ok(get_response(state, caller.as_deref(), limits))
     }
 
+    /// One token.
+    async fn check(&self, request: v1::CheckTokenRequest) -> Result<v1::CheckTokenResponse, Failure> {
+        let key = convert::key(&request.key, self.limits())?;
+        let token = convert::token("fencing_token", request.fencing_token)?;
+        Ok(view::checked_token(&self.service.get(&key, 0).await?, token))
+    }
+
     /// A page of keys: as many as were asked for, or as fit into a reply.
     async fn page(&self, request: v1::ListLocksRequest) -> Result<v1::ListLocksResponse, Failure> {
         let limits = self.limits();
@@ -259,6 +266,13 @@ impl LockService for Locks {
 
     async fn get_lock(&self, request: Request<v1::GetLockRequest>) -> Result<Response<v1::GetLockResponse>, Status> {
         self.answer(self.show(request.into_inner()).await)
+    }
+
+    async fn check_token(
+        &self,
+        request: Request<v1::CheckTokenRequest>,
+    ) -> Result<Response<v1::CheckTokenResponse>, Status> {
+        self.answer(self.check(request.into_inner()).await)
     }
 
     async fn list_locks(

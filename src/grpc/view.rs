@@ -135,6 +135,21 @@ pub fn unlock_response(reply: &UnlockReply) -> v1::UnlockResponse {
     response
 }
 
+/// How a token stands among the holds of its key.
+pub fn checked_token(state: &KeyView, token: Number) -> v1::CheckTokenResponse {
+    let holder = state.holders.iter().find(|holder| holder.token == token);
+    let status = match holder {
+        Some(_) => v1::TokenStatus::Valid,
+        None => v1::TokenStatus::NotValid,
+    };
+    v1::CheckTokenResponse {
+        status: status.into(),
+        lowest_valid: state.holders.iter().map(|holder| holder.token).min().unwrap_or(0),
+        lease_left: holder.and_then(|holder| span(holder.lease_left)),
+        owner: holder.map(|holder| holder.terms.owner.to_string()).unwrap_or_default(),
+    }
+}
+
 /// The answer to a renewal.
 #[must_use]
 pub fn renew_result(left: Option<Duration>) -> v1::RenewResult {

@@ -36,6 +36,8 @@ pub enum Rpc {
     Renew,
     /// `LockService.GetLock`.
     GetLock,
+    /// `LockService.CheckToken`.
+    CheckToken,
     /// `LockService.ListLocks`.
     ListLocks,
     /// `LockService.WatchLocks`.
@@ -63,6 +65,7 @@ impl Rpc {
             "/ticketlock.v1.LockService/Unlock" => Self::Unlock,
             "/ticketlock.v1.LockService/Renew" => Self::Renew,
             "/ticketlock.v1.LockService/GetLock" => Self::GetLock,
+            "/ticketlock.v1.LockService/CheckToken" => Self::CheckToken,
             "/ticketlock.v1.LockService/ListLocks" => Self::ListLocks,
             "/ticketlock.v1.LockService/WatchLocks" => Self::WatchLocks,
             "/ticketlock.v1.AdminService/ForceUnlock" => Self::ForceUnlock,
@@ -83,6 +86,7 @@ impl Rpc {
             Self::Unlock => "Unlock",
             Self::Renew => "Renew",
             Self::GetLock => "GetLock",
+            Self::CheckToken => "CheckToken",
             Self::ListLocks => "ListLocks",
             Self::WatchLocks => "WatchLocks",
             Self::ForceUnlock => "ForceUnlock",

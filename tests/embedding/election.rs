@@ -41,6 +41,13 @@ async fn leaders_follow_each_other_in_line_and_are_observed() {
         };
         assert_eq!((bob.name.as_str(), bob.fencing_token), ("bob", leading.fencing_token()));
         assert!(bob.fencing_token > ann.fencing_token);
+        for (token, is_valid) in [(ann.fencing_token, false), (bob.fencing_token, true)] {
+            let check = looker.check_token("leaders/x", token).await.expect("answered");
+            assert_eq!(
+                (check.is_valid, check.lowest_valid),
+                (is_valid, Some(bob.fencing_token))
+            );
+        }
         // An operator's word ends it, too, and the leader is told.
         let lost = leading.lost();
         looker
@@ -54,5 +61,10 @@ async fn leaders_follow_each_other_in_line_and_are_observed() {
         assert_eq!(first.leader().await.expect("answered").expect("a leader").name, "eve");
         drop(leading);
         until(&looker, "leaders/x", |lock| lock.holders.is_empty()).await;
+        let check = looker
+            .check_token("leaders/x", bob.fencing_token)
+            .await
+            .expect("answered");
+        assert_eq!((check.is_valid, check.lowest_valid), (false, None));
     }
 }
