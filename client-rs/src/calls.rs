@@ -116,6 +116,18 @@ impl Client {
         self.run(|inner| async move { inner.send_unlock(request).await }).await
     }
 
+    /// Ends whatever a request of this owner came to: its wait, or its hold.
+    pub(crate) async fn unlock_request(&self, key: &str, request_id: [u8; 16]) -> Result<UnlockResult, Error> {
+        let request = v1::UnlockRequest {
+            key: key.to_owned(),
+            owner: self.inner.owner.clone(),
+            fencing_token: 0,
+            request_id: request_id.to_vec(),
+            outcome: None,
+        };
+        self.run(|inner| async move { inner.send_unlock(request).await }).await
+    }
+
     /// Whether a fencing token is valid at this moment, for a resource that keeps no tokens itself. The answer is out of
     /// date when it arrives: a resource that compares the tokens it sees is safer.
     ///

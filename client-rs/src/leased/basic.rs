@@ -31,6 +31,8 @@ struct Shared {
     client: Client,
     key: String,
     machine: Mutex<Machine>,
+    /// The id of the latest request for the lock.
+    asked: Mutex<[u8; 16]>,
     listener: Option<ExpireListener>,
     /// Rings when the machine has changed, for the task that watches it.
     changed: Arc<Notify>,
@@ -74,6 +76,7 @@ impl DistributedLock {
             client,
             key,
             machine: Mutex::default(),
+            asked: Mutex::default(),
             listener,
             changed: Arc::clone(&changed),
             ended: Notify::new(),
@@ -277,6 +280,10 @@ impl Shared {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn asked(&self) -> [u8; 16] {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn now(&self) -> Duration {
         self.client.inner.clock.now()
     }
@@ -349,27 +356,28 @@ impl Shared {
         }
     }
 
-    /// Asks the server what became of an operation that nobody answered. An unlock, or a wait that the client gives back by
-    /// itself, may still be on its way, so what they name is never believed in again: it is ended for good.
-    async fn resolve(&self, unanswered: Operation) -> Result<(), Error> {
+    /// Asks the server what became of an operation that nobody answered. An unlock, or the end of a wait that the client
+    /// gives back by itself, may still be on its way, so what they name is never believed in again: it is ended for good.
+    async fn resolve(&self, question: u64, unanswered: Operation) -> Result<(), Error> {
         let known = self.machine().lease().map(|lease| lease.token);
-        let (sent, owner) = (self.now(), self.client.owner());
-        let lock = self.client.get(&self.key).await?;
-        let ours = lock.holders.into_iter().find(|it| it.owner == owner);
-        let found = match (unanswered, ours) {
-            (_, None) => None,
-            (Operation::UpdateLease, Some(holder)) => {
-                (known == Some(holder.fencing_token)).then(|| self.lease(holder.fencing_token, sent, holder.lease_left))
-            }
-            (Operation::Lock | Operation::Unlock, Some(holder)) => {
-                let unlocking = self
-                    .client
-                    .unlock_token(&self.key, holder.fencing_token, Outcome::default());
-                unlocking.await?;
+        let sent = self.now();
+        let found = match (unanswered, known) {
+            (Operation::Lock, _) => {
+                self.client.unlock_request(&self.key, self.asked()).await?;
                 None
             }
+            (Operation::Unlock, Some(token)) => {
+                self.client.unlock_token(&self.key, token, Outcome::default()).await?;
+                None
+            }
+            (Operation::UpdateLease, Some(token)) => {
+                let lock = self.client.get(&self.key).await?;
+                let held = lock.holders.into_iter().find(|it| it.fencing_token == token);
+                held.map(|holder| self.lease(token, sent, holder.lease_left))
+            }
+            (Operation::Unlock | Operation::UpdateLease, None) => None,
         };
-        self.machine().resolved(found);
+        self.machine().resolved(question, found);
         Ok(())
     }
 }
@@ -401,8 +409,8 @@ async fn watch(shared: Weak<Shared>, changed: Arc<Notify>) {
         if state == LockState::Closed {
             return;
         }
-        if let Some(operation) = unanswered
-            && object.resolve(operation).await.is_ok()
+        if let Some((question, operation)) = unanswered
+            && object.resolve(question, operation).await.is_ok()
         {
             continue;
         }

@@ -169,10 +169,11 @@ impl Machine {
         self.unanswered = None;
     }
 
-    /// The operation of which the server is to be asked what became of it.
-    pub fn unresolved(&self, now: Duration) -> Option<Operation> {
+    /// The operation of which the server is to be asked what became of it, and the number of the question.
+    pub fn unresolved(&self, now: Duration) -> Option<(u64, Operation)> {
         let idle = self.operation.is_none() && self.state(now) == LockState::Unknown;
-        self.unanswered.filter(|_| idle)
+        let operation = self.unanswered.filter(|_| idle)?;
+        Some((self.started, operation))
     }
 
     /// Whether the caller wanted it to end.
@@ -180,9 +181,9 @@ impl Machine {
         self.given_back
     }
 
-    /// What was uncertain has been asked for while nothing else was under way.
-    pub fn resolved(&mut self, found: Option<Lease>) {
-        if !self.closed && self.operation.is_none() && self.unanswered.is_some() {
+    /// The answer to the question of this number; stale where another operation has begun since.
+    pub fn resolved(&mut self, number: u64, found: Option<Lease>) {
+        if !self.closed && self.started == number && self.unanswered.is_some() {
             self.found(found);
         }
     }

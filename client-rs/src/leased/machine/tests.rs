@@ -158,7 +158,7 @@ impl World {
     }
 
     fn resolve(&mut self) {
-        let Some(operation) = self.machine.unresolved(self.now) else {
+        let Some((question, operation)) = self.machine.unresolved(self.now) else {
             return;
         };
         if operation != Operation::UpdateLease {
@@ -166,7 +166,14 @@ impl World {
             self.kept_until = Duration::ZERO;
         }
         let left = self.kept_until.saturating_sub(self.now).as_secs();
-        self.machine.resolved((left > 0).then(|| lease(self.now, left)));
+        self.machine.resolved(question - 1, Some(lease(self.now, 100)));
+        assert_eq!(
+            self.machine.state(self.now),
+            LockState::Unknown,
+            "an answer that came late"
+        );
+        self.machine
+            .resolved(question, (left > 0).then(|| lease(self.now, left)));
         let expected = if left > 0 {
             LockState::Locked
         } else {
