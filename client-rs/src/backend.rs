@@ -162,7 +162,7 @@ pub enum ConfigError {
         /// Which.
         name: String,
         /// Why.
-        error: Error,
+        error: Box<Error>,
     },
 }
 
@@ -228,7 +228,7 @@ impl Backends {
         let backend = self.find(name)?;
         backend.connect(config).await.map_err(|error| ConfigError::Connect {
             name: name.to_string(),
-            error,
+            error: Box::new(error),
         })
     }
 

@@ -66,7 +66,7 @@ pub enum LockError {
         /// Of which key.
         key: String,
         /// Why.
-        error: Error,
+        error: Box<Error>,
     },
 }
 

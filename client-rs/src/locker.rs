@@ -126,7 +126,7 @@ pub enum LockerError {
         /// Of which key.
         key: String,
         /// Why.
-        error: Error,
+        error: Box<Error>,
     },
 }
 
@@ -288,7 +288,7 @@ impl ClientLocker {
 fn failed(key: &str, error: Error) -> LockerError {
     LockerError::Failed {
         key: key.to_owned(),
-        error,
+        error: Box::new(error),
     }
 }
 

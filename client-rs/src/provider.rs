@@ -68,7 +68,7 @@ pub enum ProviderError {
         /// Of which key.
         key: String,
         /// Why.
-        error: Error,
+        error: Box<Error>,
     },
 }
 
@@ -208,7 +208,7 @@ impl ClientLockProvider {
 fn failed(key: &str, error: Error) -> ProviderError {
     ProviderError::Failed {
         key: key.to_owned(),
-        error,
+        error: Box::new(error),
     }
 }
 

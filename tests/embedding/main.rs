@@ -2,7 +2,7 @@
 //! workflow locks, lock objects, elections. Each story runs against a server over TCP, and inside the process with the
 //! memory store and the file store.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod config;
 mod election;
@@ -11,3 +11,4 @@ mod locker;
 mod place;
 mod provider;
 mod renewal;
+mod time;

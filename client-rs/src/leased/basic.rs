@@ -352,7 +352,7 @@ impl Shared {
     fn failed(&self, error: Error) -> LockError {
         LockError::Failed {
             key: self.key.clone(),
-            error,
+            error: Box::new(error),
         }
     }
 
