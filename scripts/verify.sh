@@ -10,6 +10,7 @@ step() { printf '\n== %s\n' "$*"; }
 
 step formatting
 cargo fmt --all --check
+cargo fmt --manifest-path tests/outside/Cargo.toml --check
 step lints
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy --all-targets --features shuttle,planted --locked -- -D warnings

@@ -446,3 +446,52 @@ async fn ten_thousand_waiters_drain_in_order() {
     );
     server.until_empty().await;
 }
+
+/// Goal: who asks for a key's status learns whether somebody holds it, whether it is itself, and whether the work was done
+/// before: while the outcome waits for a head that is away, the key is completed and free.
+#[tokio::test]
+async fn a_status_says_held_own_and_completed() {
+    let server = start_server(ServerConfig::default()).await;
+    let mut locks = server.locks().await;
+    let (_stream, token) = hold(&mut locks, "k", "a").await;
+    let graceful = v1::LockRequest {
+        on_disconnect: v1::OnDisconnect::Grace.into(),
+        grace: wire(60, 0),
+        request_id: vec![5; 16],
+        ..request("k", "b")
+    };
+    let mut waiting = lock(&mut locks, graceful).await.expect("in line");
+    queued(&mut waiting).await;
+    drop(waiting);
+    let status = async |locks: &mut support::Locks, owner: &str| {
+        let request = v1::GetLockRequest {
+            key: "k".into(),
+            owner: owner.into(),
+            ..Default::default()
+        };
+        let answer = locks.get_lock(request).await.expect("read").into_inner();
+        let away = answer
+            .lock
+            .is_some_and(|lock| lock.waiters.iter().all(|it| !it.connected));
+        (away, (answer.held, answer.held_by_caller, answer.completed))
+    };
+    let gone = async {
+        while !status(&mut locks, "b").await.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the waiter is away");
+    assert_eq!(status(&mut locks, "a").await.1, (true, true, false));
+    assert_eq!(status(&mut locks, "b").await.1, (true, false, false));
+    let success = v1::Outcome {
+        status: v1::OutcomeStatus::Success.into(),
+        ..Default::default()
+    };
+    let outcome = Some(success);
+    let ended = locks.unlock(v1::UnlockRequest {
+        outcome,
+        ..unlock("k", "a", token)
+    });
+    ended.await.expect("answered");
+    assert_eq!(status(&mut locks, "a").await.1, (false, false, true));
+}

@@ -4,8 +4,8 @@
 //! cargo run -p ticketlock-client --example auto_renewal_demo [ENDPOINT [LEASE_MS]]
 //! ```
 //!
-//! Start it in two terminals. End the first one with Ctrl-C or SIGTERM, and the second one has the lock at once; end it
-//! with `kill -9`, and it takes until the lease has ended.
+//! Start it in two terminals. End the first one with Ctrl-C or SIGTERM, and the second one has the lock at once. End it
+//! with `kill -9`, and that takes until the lease has ended, and at least the 10 s that a client has to come back.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 

@@ -4,9 +4,9 @@
 //! cargo run -p ticketlock-client --example data_sync [ENDPOINT [SOURCE COPY]]
 //! ```
 //!
-//! Start it several times at once. An unlock hands its outcome to the next in line, and each hands it on: whoever stood in
-//! line while the copy was made need not make it again. A failure is handed on, too, and the next one tries. Whoever comes
-//! later found a free lock, was told nothing, and copies anew.
+//! Start it several times at once. An unlock hands its outcome to the next in line, and each hands it on: whoever stood
+//! in line while the copy was made need not make it again. A failure is handed on, too, and the next one tries. Whoever
+//! comes later found a free lock, was told nothing, and copies anew.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 

@@ -4,8 +4,8 @@
 //! cargo run -p ticketlock-client --example leader_election [ENDPOINT [NAME [LEASE_MS]]]
 //! ```
 //!
-//! Start it in three terminals, with three names. Ctrl-C or SIGTERM resigns, and the next one leads at once; after
-//! `kill -9` it leads when the lease has ended.
+//! Start it in three terminals, with three names. Ctrl-C or SIGTERM resigns, and the next one leads at once. After
+//! `kill -9` that takes until the lease has ended, and at least the 10 s that a client has to come back.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 

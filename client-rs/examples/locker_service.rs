@@ -4,8 +4,8 @@
 //! cargo run -p ticketlock-client --features json,yaml,toml --example locker_service [ENDPOINT [CONFIG]]
 //! ```
 //!
-//! CONFIG is a file that ends in `.json`, `.yaml` or `.toml`; see `LockerConfig` for what may stand in it. Where it names
-//! no endpoints, ENDPOINT is used.
+//! CONFIG is a file that ends in `.json`, `.yaml` or `.toml`; see `LockerConfig` for what may stand in it. Where it
+//! names no endpoints, ENDPOINT is used.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ticketlock_client::backend::{Backends, ConfigError};
+use ticketlock_client::backend::Backends;
 use ticketlock_client::locker::{LockOptions, Locker, LockerConfig, LockerError};
 use ticketlock_client::{Client, format};
 
@@ -66,13 +66,13 @@ struct Orders {
 
 impl Orders {
     /// With the default configuration, over a client that is there already.
-    fn new(client: Client) -> Result<Self, ConfigError> {
+    fn new(client: Client) -> Result<Self, Failure> {
         let locker = LockerConfig::default().build_on(client)?;
         Ok(Self { locker })
     }
 
     /// As configured.
-    async fn with_config(config: LockerConfig, backends: &Backends) -> Result<Self, ConfigError> {
+    async fn with_config(config: LockerConfig, backends: &Backends) -> Result<Self, Failure> {
         let locker = config.build(backends).await?;
         Ok(Self { locker })
     }

@@ -4,9 +4,9 @@
 //! cargo run -p ticketlock-client --example shared_resource [ENDPOINT [FILE [TIMES]]]
 //! ```
 //!
-//! Start it several times: no count is lost. The file keeps the highest token that it has seen, so that a holder that was
-//! stopped for longer than its lease cannot undo what its successor wrote. A real resource looks at the token and writes in
-//! one step, as a database does in a transaction; a file cannot, and leaves a small gap.
+//! Start it several times: no count is lost. The file keeps the highest token that it has seen, so that a holder that
+//! was stopped for longer than its lease cannot undo what its successor wrote. A real resource looks at the token and
+//! writes in one step, as a database does in a transaction; a file cannot, and leaves a small gap.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 

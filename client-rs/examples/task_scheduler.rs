@@ -4,8 +4,9 @@
 //! cargo run -p ticketlock-client --example task_scheduler [ENDPOINT [PERIOD_MS [RUNS]]]
 //! ```
 //!
-//! Start it twice. A run is named by the clock, and has a key of its own. Whoever takes the key first does the run; then
-//! the key is left to its lease, which nobody renews: it bars the run from nodes whose clocks are late by a period.
+//! Start it twice. A run is named by the clock, and has a key of its own. Whoever takes the key first does the run;
+//! then the key is left to its lease, which nobody renews: for so long it bars the run from nodes that are late. A run
+//! whose node dies is not done by another one.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 
@@ -44,9 +45,12 @@ async fn schedule() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// How late a node may be, in periods.
+const LATE_MAX: u32 = 10;
+
 /// Does the run, unless another node has it.
 async fn run_once(client: &Client, run: u64, period: Duration) -> Result<(), Error> {
-    let asking = client.lock(format!("tasks/report/{run}")).ttl(period * 2);
+    let asking = client.lock(format!("tasks/report/{run}")).ttl(period * LATE_MAX);
     let guard = match asking.on_disconnect(OnDisconnect::Lease).no_wait().await {
         Ok(guard) => guard,
         Err(error) if error.reason() == "WOULD_WAIT" => {

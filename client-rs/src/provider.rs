@@ -8,7 +8,7 @@ mod config;
 mod workflow;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 pub use config::{LockConfig, LockManager, LockProviderFactory};
@@ -106,9 +106,9 @@ pub trait LockProvider: Send + Sync + fmt::Debug {
 /// The provider over a [`Client`], whatever store that leads to.
 #[derive(Debug)]
 pub struct ClientLockProvider {
-    client: Client,
+    /// Until it is closed.
+    client: Mutex<Option<Client>>,
     default_ttl: Duration,
-    closed: AtomicBool,
 }
 
 impl ClientLockProvider {
@@ -116,27 +116,19 @@ impl ClientLockProvider {
     #[must_use]
     pub fn new(client: Client, default_ttl: Duration) -> Self {
         Self {
-            client,
+            client: Mutex::new(Some(client)),
             default_ttl,
-            closed: AtomicBool::new(false),
         }
     }
 
-    fn client(&self, owner: &str) -> Result<Client, ProviderError> {
-        self.open()?;
-        Ok(self.client.on_behalf_of(owner))
-    }
-
-    fn open(&self) -> Result<(), ProviderError> {
-        match self.closed.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => Err(ProviderError::Closed),
-        }
+    fn client(&self) -> Result<Client, ProviderError> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.clone().ok_or(ProviderError::Closed)
     }
 
     /// The token that the owner holds.
     async fn token(&self, key: &str, owner: &str) -> Result<u64, ProviderError> {
-        let lock = self.client.get(key).await.map_err(|error| failed(key, error))?;
+        let lock = self.client()?.get(key).await.map_err(|error| failed(key, error))?;
         let mut holders = lock.holders.into_iter();
         match holders.next() {
             None => Err(ProviderError::NotFound { key: key.to_owned() }),
@@ -149,7 +141,7 @@ impl ClientLockProvider {
     }
 
     async fn take(&self, options: LockOptions) -> Result<(), ProviderError> {
-        let client = self.client(&options.owner)?;
+        let client = self.client()?.on_behalf_of(&options.owner);
         let ttl = match options.ttl {
             Duration::ZERO => self.default_ttl,
             ttl => ttl,
@@ -184,7 +176,7 @@ impl ClientLockProvider {
     }
 
     async fn refresh(&self, key: &str, owner: &str, ttl: Duration) -> Result<(), ProviderError> {
-        let client = self.client(owner)?;
+        let client = self.client()?.on_behalf_of(owner);
         let token = self.token(key, owner).await?;
         let answer = client.renew(key, token, Some(ttl)).await;
         match answer.map_err(|error| failed(key, error))? {
@@ -195,7 +187,7 @@ impl ClientLockProvider {
     }
 
     async fn give_back(&self, key: &str, owner: &str) -> Result<(), ProviderError> {
-        let client = self.client(owner)?;
+        let client = self.client()?.on_behalf_of(owner);
         let token = self.token(key, owner).await?;
         let answer = client.unlock_token(key, token, Outcome::default()).await;
         match answer.map_err(|error| failed(key, error))? {
@@ -232,19 +224,16 @@ impl LockProvider for ClientLockProvider {
 
     fn is_locked<'a>(&'a self, lock_key: &'a str) -> BoxFuture<'a, Result<(bool, String), ProviderError>> {
         Box::pin(async move {
-            self.open()?;
-            let lock = self
-                .client
-                .get(lock_key)
-                .await
-                .map_err(|error| failed(lock_key, error))?;
+            let asked = self.client()?.get(lock_key).await;
+            let lock = asked.map_err(|error| failed(lock_key, error))?;
             let holder = lock.holders.into_iter().next();
             Ok(holder.map_or((false, String::new()), |holder| (true, holder.owner)))
         })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.closed.store(true, Ordering::Release);
+        // The connection goes with the last client that uses it.
+        drop(self.client.lock().unwrap_or_else(PoisonError::into_inner).take());
         Box::pin(std::future::ready(Ok(())))
     }
 }

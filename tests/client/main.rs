@@ -7,6 +7,8 @@
     reason = "tests; one suite, two transports"
 )]
 
+#[path = "../support/cuttable.rs"]
+mod cuttable;
 #[path = "suite.rs"]
 mod plain_streams;
 #[path = "suite.rs"]

@@ -13,9 +13,10 @@ use ticketlock_client::{
     Client, ForceUnlockResult, Guard, GuardEvent, LockEventKind, LostReason, OnDisconnect, Outcome, OutcomeStatus,
     SameOwner, State, Unlocked, Watch, WatchChange,
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::cuttable::cuttable;
 
 /// The suite is loaded once for each transport, under its name.
 fn plain() -> bool {
@@ -186,30 +187,6 @@ async fn same_owner_and_shared_and_permits() {
         .await
         .expect_err("only one is left");
     assert_eq!(error.reason(), "WOULD_WAIT");
-}
-
-/// A way to the server that a test can cut: while the flag is set, no connection lives.
-async fn cuttable(server: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let (cut, cuts) = watch::channel(false);
-    tokio::spawn(async move {
-        loop {
-            let Ok((mut near, _)) = listener.accept().await else {
-                return;
-            };
-            let mut cuts = cuts.clone();
-            tokio::spawn(async move {
-                let mut far = TcpStream::connect(server).await.expect("the server listens");
-                tokio::select! {
-                    biased;
-                    _ = cuts.wait_for(|cut| *cut) => {}
-                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                }
-            });
-        }
-    });
-    (address, cut)
 }
 
 async fn until_cut_off(guard: &Guard) {

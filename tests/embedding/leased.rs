@@ -8,7 +8,8 @@ use ticketlock_client::Client;
 use ticketlock_client::leased::{AutoRenewalListener, DistributedLock, LockClient, LockError, LockState};
 use tokio::sync::mpsc;
 
-use crate::place::{Place, cuttable, serve, until};
+use crate::cuttable::cuttable;
+use crate::place::{Place, serve, until};
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(400);

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ticketlock_client::LostReason;
 use ticketlock_client::locker::{LockOptions, LockerError};
+use ticketlock_client::seams::Random;
+use ticketlock_client::{Client, LostReason};
+
+use ticketlock_proto::v1;
+use ticketlock_proto::v1::lock_service_client::LockServiceClient;
+use tonic::transport::Endpoint;
 
 use crate::place::{Place, until};
 
@@ -138,4 +143,48 @@ async fn a_client_is_passed_in_and_not_closed() {
         until(&client, "dlock:r", |lock| lock.holders.is_empty()).await;
         drop(client.lock("other").await.expect("it works"));
     }
+}
+
+/// Each request has the same id: a test knows it.
+struct Known;
+
+impl Random for Known {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
+
+/// Somebody who knows a request cancels it: its caller is told so, not that time ran out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_wait_is_told_apart() {
+    let place = &Place::all().await[0];
+    let endpoint = place.endpoint().expect("a server").to_owned();
+    let looker = place.client("looker").await;
+    let holding = looker.lock("dlock:r").await.expect("free");
+    let client = Client::builder()
+        .endpoint(&endpoint)
+        .owner("me")
+        .random(Arc::new(Known));
+    let client = client.connect().await.expect("connected");
+    let locker = place.locker_config("me").build_on(client).expect("a locker");
+    let waiting = tokio::spawn(async move {
+        let options = LockOptions::default().with_deadline(Duration::from_secs(60));
+        locker.lock("r", options).await
+    });
+    until(&looker, "dlock:r", |lock| lock.waiters.len() == 1).await;
+    let channel = Endpoint::from_shared(endpoint).expect("an endpoint").connect().await;
+    let mut stub = LockServiceClient::new(channel.expect("connected"));
+    let cancelled = stub.unlock(v1::UnlockRequest {
+        key: "dlock:r".to_owned(),
+        owner: "me".to_owned(),
+        request_id: vec![7; 16],
+        ..v1::UnlockRequest::default()
+    });
+    cancelled.await.expect("answered");
+    let ended = waiting.await.expect("no panic");
+    assert!(
+        matches!(&ended, Err(LockerError::Canceled { key }) if key == "r"),
+        "{ended:?}"
+    );
+    drop(holding);
 }

@@ -5,6 +5,8 @@
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod config;
+#[path = "../support/cuttable.rs"]
+mod cuttable;
 mod election;
 mod leased;
 mod locker;

@@ -8,14 +8,14 @@ use tempfile::TempDir;
 use ticketlock::ServerConfig;
 use ticketlock::embedded;
 use ticketlock::grpc::Server;
-use ticketlock::service::{IdSource, unix_seconds};
+use ticketlock::service::{IdSource, Service, unix_seconds};
 use ticketlock::store::MemoryStore;
+use ticketlock::telemetry::Telemetry;
 use ticketlock_client::backend::{BackendType, Backends};
 use ticketlock_client::locker::{Locker, LockerConfig};
 use ticketlock_client::provider::{LockConfig, LockProvider, LockProviderFactory};
 use ticketlock_client::{Client, LockInfo};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpListener;
 
 /// A backend that is there.
 pub struct Place {
@@ -46,6 +46,11 @@ impl Place {
             endpoints,
             dir: tempfile::tempdir().expect("a folder"),
         }
+    }
+
+    /// Of a server, where it is one.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoints.first().map(String::as_str)
     }
 
     pub fn locker_config(&self, owner: &str) -> LockerConfig {
@@ -91,41 +96,23 @@ impl Place {
 
 /// A server on a free port, in this runtime.
 pub async fn serve() -> SocketAddr {
+    counted().await.2
+}
+
+/// The same, and what it counts.
+pub async fn counted() -> (Arc<Telemetry>, Service, SocketAddr) {
     let config = ServerConfig::default();
     let store = MemoryStore::new([1; 16], config.shards, unix_seconds());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = Server::start(Arc::new(store), config, IdSource::system());
     let server = server.await.expect("it starts");
+    let (telemetry, service) = (Arc::clone(server.telemetry()), server.service().clone());
     tokio::spawn(async move {
         let served = server.run(listener, None, std::future::pending());
         served.await.expect("it serves");
     });
-    address
-}
-
-/// A way to the server that a test can cut: while the flag is set, no connection lives.
-pub async fn cuttable(server: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let (cut, cuts) = watch::channel(false);
-    tokio::spawn(async move {
-        loop {
-            let Ok((mut near, _)) = listener.accept().await else {
-                return;
-            };
-            let mut cuts = cuts.clone();
-            tokio::spawn(async move {
-                let mut far = TcpStream::connect(server).await.expect("the server listens");
-                tokio::select! {
-                    biased;
-                    _ = cuts.wait_for(|cut| *cut) => {}
-                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                }
-            });
-        }
-    });
-    (address, cut)
+    (telemetry, service, address)
 }
 
 /// Asks for a key until it is as wanted: for what has no event of its own.

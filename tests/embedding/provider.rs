@@ -14,7 +14,7 @@ use ticketlock_client::{Client, Error};
 use ticketlock_core::record::Change;
 use ticketlock_core::sharding::ShardCount;
 
-use crate::place::{Place, until};
+use crate::place::{Place, counted, until};
 
 fn options(key: &str, owner: &str) -> LockOptions {
     LockOptions {
@@ -133,9 +133,28 @@ async fn an_expired_lock_is_not_held() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_provider_says_so() {
-    let place = &Place::all().await[1];
-    let provider = place.provider().await;
+    let (telemetry, service, address) = counted().await;
+    let factory = LockProviderFactory::default();
+    let config = LockConfig {
+        endpoints: vec![format!("http://{address}")],
+        ..LockConfig::default()
+    };
+    let provider = factory.create_lock_provider(&config).await.expect("a provider");
+    provider.lock(options("k", "a")).await.expect("free");
+    let is_alone = || {
+        let page = telemetry.render(&service);
+        page.lines().any(|line| line == "ticketlock_connections 0")
+    };
+    assert!(!is_alone(), "it has a connection");
     provider.close().await.expect("closed");
+    let gone = async {
+        while !is_alone() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone)
+        .await
+        .expect("the connection is let go");
     let refused = [
         provider.lock(options("k", "a")).await,
         provider.unlock("k", "a").await,

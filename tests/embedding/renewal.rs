@@ -4,15 +4,13 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ticketlock::ServerConfig;
-use ticketlock::grpc::Server;
-use ticketlock::service::{IdSource, Service, unix_seconds};
-use ticketlock::store::MemoryStore;
+use ticketlock::service::Service;
 use ticketlock::telemetry::Telemetry;
 use ticketlock_client::Client;
 use ticketlock_client::locker::{LockOptions, LockerConfig};
-use tokio::net::TcpListener;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::place::counted;
 
 const TTL: Duration = Duration::from_millis(600);
 
@@ -30,14 +28,8 @@ fn renewals(telemetry: &Telemetry, service: &Service) -> u64 {
 /// Another lock that nobody renews is the clock.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_renewed_at_a_third_of_its_lease_and_not_after_its_unlock() {
-    let config = ServerConfig::default();
-    let store = MemoryStore::new([1; 16], config.shards, unix_seconds());
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-    let server = Server::start(Arc::new(store), config, IdSource::system()).await;
-    let server = server.expect("it starts");
-    let (telemetry, service) = (Arc::clone(server.telemetry()), server.service().clone());
-    tokio::spawn(server.run(listener, None, std::future::pending()));
+    let (telemetry, service, address) = counted().await;
+    let endpoint = format!("http://{address}");
     // On a session one heartbeat renews all: here each renewal is a call, and can be counted.
     let client = Client::builder().endpoint(endpoint).plain_streams(true).connect().await;
     let locker = LockerConfig::default()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ticketlock::Embedded;
 use ticketlock_client::Client;
 use ticketlock_client::leased::{AutoRenewalListener, LockClient};
+use ticketlock_client::provider::{ClientLockProvider, ProviderError, WorkflowLockProvider};
 use ticketlock_client::seams::Clock;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -72,4 +73,33 @@ async fn a_job_outlives_its_lease_by_far() {
         locks.stop(Duration::from_secs(5)).await.expect("stopped");
         assert_eq!(told.lost.load(Ordering::SeqCst), 1);
     }
+}
+
+/// A template is waited for twice five seconds; an execution not at all.
+#[tokio::test(start_paused = true)]
+async fn a_template_is_worth_ten_seconds() {
+    let engine = Embedded::memory().await.expect("an engine");
+    let provider = ClientLockProvider::new(client(&engine, "me").await, Duration::from_secs(300));
+    let workflows = WorkflowLockProvider::new(Arc::new(provider));
+    let template = workflows.lock_workflow_template("7").await.expect("free");
+    let execution = workflows.lock_workflow_execution("7").await.expect("free");
+    let began = Instant::now();
+    let refused = workflows.lock_workflow_execution("7").await;
+    assert!(
+        matches!(refused, Err(ProviderError::AlreadyRunning { .. })),
+        "{refused:?}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(1));
+    let refused = workflows.lock_workflow_template("7").await;
+    assert!(
+        matches!(&refused, Err(ProviderError::LockByOther { owner, .. }) if owner == template.owner()),
+        "{refused:?}"
+    );
+    let waited = began.elapsed();
+    assert!(
+        waited >= Duration::from_secs(10) && waited < Duration::from_secs(11),
+        "{waited:?}"
+    );
+    template.unlock().await.expect("held");
+    execution.unlock().await.expect("held");
 }

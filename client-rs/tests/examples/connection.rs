@@ -17,8 +17,8 @@ async fn gauge(stage: &Stage, name: &str) -> u64 {
     value.expect(name).parse().expect("a number")
 }
 
-/// Locks on the session, locks of other owners with a stream each, watches and single calls share one connection; another
-/// client has another one.
+/// Locks on the session, locks of other owners with a stream each, watches and single calls share one connection;
+/// another client has another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_streams_of_a_client_share_one_connection() {
     let stage = Stage::new().await;

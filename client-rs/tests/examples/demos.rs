@@ -1,4 +1,5 @@
-//! Two processes and one lock: they take turns, give it back when they are told to end, and lose it when they are killed.
+//! Two processes and one lock: they take turns, give it back when they are told to end, and lose it when they are
+//! killed.
 
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,9 @@ async fn the_lock_demo_leases_for_thirty_seconds_and_waits_for_five() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// What a lock of the client crate is kept for after its process is gone, where its lease is no longer.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// One demo holds, the other one waits.
 async fn two_auto_renewal_demos(stage: &Stage, lease: &str) -> (Process, Process) {
     let mut first = stage.start("auto_renewal_demo", &[lease]);
@@ -108,7 +112,8 @@ async fn two_auto_renewal_demos(stage: &Stage, lease: &str) -> (Process, Process
     (first, second)
 }
 
-/// A process that is told to end gives the lock back before it does, and the next one has it long before the lease's end.
+/// A process that is told to end gives the lock back before it does, and the next one has it long before the lease's
+/// end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_told_to_end_gives_its_lock_back() {
     for signal in [Signal::TERM, Signal::INT] {
@@ -137,9 +142,9 @@ async fn a_process_that_is_told_to_end_gives_its_lock_back() {
     }
 }
 
-/// A process that is killed can give nothing back: its lease ends the hold, and no sooner.
+/// A process that is killed can give nothing back: its lock ends by itself, and no sooner than its lease and its grace.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_process_keeps_its_lock_until_the_lease_ends() {
+async fn a_killed_process_keeps_its_lock_until_lease_and_grace_have_ended() {
     let stage = Stage::new().await;
     let (mut first, mut second) = two_auto_renewal_demos(&stage, "3000").await;
     let mut events = stage.events("demo/renewed").await;
@@ -155,5 +160,6 @@ async fn a_killed_process_keeps_its_lock_until_the_lease_ends() {
     );
     assert_eq!(events.next().await.kind, LockEventKind::Granted);
     second.until("acquired").await;
-    assert!(looked.elapsed() >= left, "{:?} of {left:?}", looked.elapsed());
+    let waited = looked.elapsed();
+    assert!(waited >= left.max(GRACE), "{waited:?} of {left:?}");
 }

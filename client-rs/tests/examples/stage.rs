@@ -104,7 +104,7 @@ impl Stage {
 }
 
 /// Where cargo puts an example: beside the folder of this test.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a path");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("PROFILE/deps/TEST");
     let program = profile.join("examples").join(name);
