@@ -17,7 +17,9 @@ cargo clippy --all-targets --features shuttle,planted --locked -- -D warnings
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 step API style
-(cd proto && "$venv/buf" lint --config '{"version":"v2","lint":{"use":["STANDARD"]}}')
+for api in proto content/proto; do
+  (cd "$api" && "$venv/buf" lint --config '{"version":"v2","lint":{"use":["STANDARD"]}}')
+done
 step image
 "$venv/hadolint" Dockerfile
 step alert rules

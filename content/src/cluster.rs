@@ -1,10 +1,15 @@
 //! The lock alone: connect, ask with retries, hold for certain. Knows keys, and nothing of counts or content.
+//!
+//! Under which id a failed request is repeated, [`may_go_on`] decides. The same id comes back to the ticket that the server
+//! may have for it, so that nobody waits behind a ticket of its own; but it is spent once the request has ended, or once the
+//! client ends it.
 
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
+use crate::client::seams::{OsRandom, Random as _};
 use crate::client::{self, Client, Guard, LostReason, OnDisconnect, Outcome, RefusedReason, Unlocked};
 use crate::{ClientConfig, Error};
 
@@ -48,24 +53,29 @@ impl Cluster {
     /// Takes a ticket for `key`, waits in line without another call, and answers a guard that is held for certain. The
     /// lock ends with this process, so that a process that is killed bars nobody.
     ///
-    /// An attempt fails when the server cannot be reached or not serve, and is then repeated up to `max_retries` times.
-    /// While a cut lasts, the client itself comes back to the same ticket by the same request id; a failed attempt has
-    /// left no ticket behind, so that the next one never waits for it. Needs a tokio runtime with time. Cancel-safe: a
-    /// future that is dropped leaves the line.
+    /// An attempt fails when the server cannot be reached or not serve, and is then repeated up to `max_retries` times,
+    /// under the same request id: it comes back to its ticket if it has one. Only after an attempt that has ended, or that
+    /// is given back because nobody knows what became of it, the next one is a new request; it waits at most until the
+    /// earlier one has been given back. Needs a tokio runtime with time. Cancel-safe: a future that is dropped leaves the
+    /// line.
     ///
     /// # Errors
     /// [`Error::Lock`] says what came of the last attempt, [`Error::TimedOut`] that `request_timeout` has passed.
     pub async fn lock(&self, key: &str) -> Result<Guard, Error> {
         let mut attempts = 0;
         let asking = async {
+            let mut request_id = new_request_id();
             loop {
                 attempts += 1;
-                let error = match self.attempt(key).await {
+                let error = match self.attempt(key, request_id).await {
                     Ok(guard) => return Ok(guard),
                     Err(error) => error,
                 };
                 if attempts > self.config.max_retries || !is_transient(&error) {
                     return Err(failed(key, attempts, error));
+                }
+                if !may_go_on(&error) {
+                    request_id = new_request_id();
                 }
                 sleep(self.config.retry_interval.max(error.retry_after().unwrap_or_default())).await;
             }
@@ -109,9 +119,12 @@ impl Cluster {
         matches!(unlocked, Ok(Ok(Unlocked::Unlocked)))
     }
 
-    async fn attempt(&self, key: &str) -> Result<Guard, client::Error> {
+    async fn attempt(&self, key: &str, request_id: [u8; 16]) -> Result<Guard, client::Error> {
         let client = self.client().await?;
-        let lock = client.lock(key).on_disconnect(OnDisconnect::Release);
+        let lock = client
+            .lock(key)
+            .on_disconnect(OnDisconnect::Release)
+            .request_id(request_id);
         let guard = self.with_ttl(lock).await?;
         // A grant that had to wait promises nothing by time before its acknowledgement is answered.
         guard.confirmed().await.map_err(client::Error::Lost)?;
@@ -148,10 +161,77 @@ fn is_transient(error: &client::Error) -> bool {
     }
 }
 
+/// Whether a request that failed like this may go on under its id.
+///
+/// - The way to the server broke, which is an error without a reason: nothing was sent, or the server may have the ticket
+///   yet. The client gave nothing back, as there was no way for that either. The same id comes back to the ticket.
+/// - The server says that it did nothing, and names a reason: the same id is as good as new.
+/// - The server says that it may have done it (`STORE_UNAVAILABLE`): the client gives the request back by its id, and
+///   tries that again for as long as the store is away. Nobody is told when it is done, and a repeat under that id could be
+///   what is given back, or be answered that it is cancelled. So the id is spent.
+/// - The request has ended, lost or refused: the server remembers that, and would answer a repeat the same. Spent, too.
+fn may_go_on(error: &client::Error) -> bool {
+    match error {
+        client::Error::Connect { .. } => true,
+        client::Error::Failed(failure) => failure.reason.is_empty() || error.has_no_side_effects(),
+        _ => false,
+    }
+}
+
+/// Names a request. Random, so that no two processes ever share one.
+fn new_request_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    OsRandom.fill(&mut id);
+    id
+}
+
 fn failed(key: &str, attempts: u32, error: client::Error) -> Error {
     Error::Lock {
         key: key.to_owned(),
         attempts,
         source: Box::new(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::client::{Error, Failure, FailureKind};
+
+    /// Goal: an id goes on after what left the request alone, and after nothing else.
+    #[test]
+    fn ids_go_on_where_the_request_does() {
+        let failed = |kind, reason: &str| {
+            Error::Failed(Box::new(Failure {
+                kind,
+                reason: reason.to_owned(),
+                message: String::new(),
+                metadata: BTreeMap::new(),
+                retry_after: None,
+            }))
+        };
+        let away = Error::Connect {
+            endpoint: "http://away:1".to_owned(),
+            message: String::new(),
+        };
+        let ended = Error::NotAcquired {
+            reason: RefusedReason::Disconnected,
+            obstacle: None,
+        };
+        for (error, goes_on) in [
+            (away, true),
+            (failed(FailureKind::Unavailable, ""), true),
+            (failed(FailureKind::TimedOut, ""), true),
+            (failed(FailureKind::Unavailable, "DRAINING"), true),
+            (failed(FailureKind::Unavailable, "SHARD_MOVED"), true),
+            (failed(FailureKind::Unavailable, "STORE_UNAVAILABLE"), false),
+            (ended, false),
+            (Error::Lost(LostReason::NotAcked), false),
+        ] {
+            assert!(is_transient(&error), "{error:?}");
+            assert_eq!(may_go_on(&error), goes_on, "{error:?}");
+        }
     }
 }

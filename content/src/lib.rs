@@ -37,6 +37,11 @@
 //! others, and what the previous holder handed over does (`Outcome` of `ticketlock-client`), checked against what is
 //! there. With counts of one's own, [`Node::delete`] looks at those alone: only delete what nobody shares.
 //!
+//! Three places for counts were considered. A: in the lock server, which would skip by them. Not built: the server would
+//! keep, and agree on, what is no lock, under rules that belong to the content. B: beside the content, as above; the
+//! default. C: in a service of its own, for nodes that share no directory of counts: feature `service`, another process on
+//! another port, which keeps records and decides nothing.
+//!
 //! Read [`Node`] for the flow, [`Writer`] for writing, [`cluster_lock`] for the lock alone.
 
 mod cluster;
@@ -48,6 +53,8 @@ mod error;
 mod names;
 mod node;
 mod partial;
+#[cfg(feature = "service")]
+pub mod service;
 mod take;
 mod writer;
 

@@ -10,7 +10,8 @@ use crate::ReferenceCount;
 /// Both changes are compare-and-set, by value: they are done if the record is as `expected`, else nothing is done and
 /// the answer is [`StorageError::Conflict`]. An empty record and none are the same, so a record is created by expecting
 /// an empty one. Comparing values is enough, even where a record went and came back in between, because each new record
-/// is made from the expected one and from nothing else.
+/// is made from the expected one and from nothing else. Names and numbers are within the bounds at the head of this crate:
+/// [`RefCountManager`](crate::RefCountManager) lets no others through.
 ///
 /// What a call answered with `Ok` is kept as durably as the storage keeps anything, and every later `get_ref_count` of
 /// any process that shares the storage shows it. Calls may block; they are never made from within a task of a runtime.

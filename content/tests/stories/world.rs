@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use ticketlock::ServerConfig;
 use ticketlock::grpc::Server;
 use ticketlock::service::{IdSource, unix_seconds};
-use ticketlock::store::MemoryStore;
+use ticketlock::store::{Faults, FaultyStore, MemoryStore};
 use ticketlock_content::client::Client;
 use ticketlock_content::{ClientConfig, Digest, Node, NodeBuilder, Writer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -31,8 +31,13 @@ pub struct World {
 
 /// Serves on this listener until the runtime ends.
 pub async fn serve(listener: TcpListener, pages: Option<TcpListener>) {
-    let config = ServerConfig::default();
+    serve_with(listener, pages, ServerConfig::default(), Faults::default()).await;
+}
+
+/// The same, with a store that fails when it is told to.
+pub async fn serve_with(listener: TcpListener, pages: Option<TcpListener>, config: ServerConfig, faults: Faults) {
     let store = MemoryStore::new([1; 16], config.shards, unix_seconds());
+    let store = FaultyStore::new(store, faults);
     let server = Server::start(Arc::new(store), config, IdSource::system())
         .await
         .expect("it starts");
@@ -51,8 +56,13 @@ pub async fn listen() -> (TcpListener, SocketAddr) {
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(ServerConfig::default(), Faults::default()).await
+    }
+
+    /// Its server has this configuration, and a store that fails when it is told to.
+    pub async fn with(config: ServerConfig, faults: Faults) -> Self {
         let ((listener, address), (pages_listener, pages)) = (listen().await, listen().await);
-        tokio::spawn(serve(listener, Some(pages_listener)));
+        tokio::spawn(serve_with(listener, Some(pages_listener), config, faults));
         Self {
             url: format!("http://{address}"),
             pages,
