@@ -145,6 +145,13 @@ impl Embedded {
             .dial(Arc::clone(&self.dial))
     }
 
+    /// Whether it has ended: stopped, failed, or gone with its runtime.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let stopped = &self.engine.stopped;
+        *stopped.borrow() || stopped.has_changed().is_err()
+    }
+
     /// Ends as a server does that is told to: what is under way is answered, and clients are told.
     pub async fn stop(&self) {
         self.engine.stop.send_replace(true);
@@ -204,10 +211,11 @@ impl Backend for InProcess {
     fn connect<'a>(&'a self, config: &'a BackendConfig) -> BoxFuture<'a, Result<Client, Error>> {
         Box::pin(async move {
             let mut engine = self.engine.lock().await;
-            let engine = match &mut *engine {
-                Some(engine) => engine,
-                none => none.insert(Embedded::memory().await.map_err(cannot)?),
+            let engine = match engine.take_if(|it| it.is_over()) {
+                None if engine.is_some() => engine.as_ref(),
+                _ => Some(&*engine.insert(Embedded::memory().await.map_err(cannot)?)),
             };
+            let engine = engine.ok_or(Error::Closed)?;
             named(engine.client(), config).connect().await
         })
     }
@@ -225,6 +233,7 @@ impl Backend for InDirectory {
             let dir = config.dir.as_ref().ok_or_else(missing)?;
             let mut engines = self.engines.lock().await;
             let name = std::path::absolute(dir).map_err(|error| Error::Argument(format!("dir: {error}")))?;
+            engines.retain(|_, engine| !engine.is_over());
             if !engines.contains_key(&name) {
                 let engine = Embedded::file(dir).await.map_err(cannot)?;
                 engines.insert(name.clone(), engine);

@@ -147,14 +147,18 @@ impl Client {
         self.inner.pool.urls()
     }
 
-    /// Looks for the server there from now on, in this order. A connection to an endpoint that is no longer named is used
-    /// for nothing new; what goes on over it goes on until it ends.
+    /// Looks for the server there from now on, in this order. An endpoint that is no longer named is left: the session
+    /// begins anew elsewhere, and takes up its locks there as after a cut; where that is another store, they are lost, and
+    /// told so. Streams of [`plain_streams`](ClientBuilder::plain_streams) go on until they end.
     ///
     /// # Errors
     /// [`Error::Argument`] if one is no `http://HOST:PORT`, or if there is none.
     pub fn set_endpoints<S: Into<String>>(&self, endpoints: impl IntoIterator<Item = S>) -> Result<(), Error> {
         let urls: Vec<String> = endpoints.into_iter().map(Into::into).collect();
-        self.inner.pool.set_urls(&urls)
+        if self.inner.pool.set_urls(&urls)? {
+            self.inner.hub.move_on();
+        }
+        Ok(())
     }
 
     /// A client for another owner over the same connections. Each of its locks has a stream of its own, as with

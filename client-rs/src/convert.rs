@@ -166,6 +166,13 @@ pub(crate) fn unlock(wire: v1::UnlockResponse) -> Result<UnlockResult, crate::Er
     }
 }
 
+/// A renewal that was answered with `INVALID_TTL`.
+pub(crate) fn invalid_ttl(ttl: Duration) -> crate::Error {
+    crate::Error::Argument(format!(
+        "ttl: {ttl:?} is out of the server's range, 100 ms to 24 h by default"
+    ))
+}
+
 pub(crate) fn token_check(wire: v1::CheckTokenResponse) -> TokenCheck {
     TokenCheck {
         is_valid: wire.status() == v1::TokenStatus::Valid,

@@ -147,6 +147,7 @@ pub(crate) fn start(inner: Arc<Inner>, ask: Ask, kind: Kind) -> (Hold, Granting)
             ask,
             view: seen,
             end: End::Plain(commands),
+            detached: false,
         },
         granting,
     )
@@ -367,9 +368,17 @@ impl Driver {
     async fn leave(mut self, command: Command, attached: Option<Attached>) {
         match command {
             Command::Detach { reply } => {
-                self.asked = false;
                 drop(attached);
                 let _ = reply.send(());
+                // A caller that was dropped before it read that gives the lock back after all.
+                match self.inbox.recv().await {
+                    Some(Command::GiveBack {
+                        outcome,
+                        reply,
+                        leaving,
+                    }) => self.give_back(outcome, reply, leaving, None).await,
+                    _ => self.asked = false,
+                }
             }
             Command::Close(leaving) => {
                 self.view

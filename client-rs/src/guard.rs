@@ -33,6 +33,8 @@ pub(crate) struct Hold {
     pub ask: Arc<Ask>,
     pub view: Reader,
     pub end: End,
+    /// It is left to its lease: nothing is given back.
+    pub detached: bool,
 }
 
 /// The way from a hold to what drives it.
@@ -66,7 +68,9 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.give_back(Outcome::default(), None);
+        if !self.detached {
+            self.give_back(Outcome::default(), None);
+        }
     }
 }
 
@@ -278,7 +282,7 @@ impl Guard {
     /// # Errors
     /// [`Error::Argument`] unless the policy is [`OnDisconnect::Lease`](crate::OnDisconnect::Lease);
     /// [`Error::Closed`] if the hold has ended before.
-    pub async fn detach(self) -> Result<u64, Error> {
+    pub async fn detach(mut self) -> Result<u64, Error> {
         if self.hold.ask.on_disconnect != crate::OnDisconnect::Lease {
             return Err(Error::Argument(
                 "only a hold with the policy `lease` can be left to its lease".to_owned(),
@@ -293,6 +297,8 @@ impl Guard {
             End::Session { hub, id } if hub.forget(*id) => {}
             End::Session { .. } => return Err(Error::Closed),
         }
+        // Order: dropped before this, it is given back.
+        self.hold.detached = true;
         Ok(self.grant.fencing_token)
     }
 }

@@ -219,7 +219,8 @@ impl LockClient {
         self.locks().group = group.into();
     }
 
-    /// Connects to these endpoints from the next connection on; one that is no longer named is left at once.
+    /// Looks for the server there from now on; an endpoint that is no longer named is left at once. As
+    /// [`Client::set_endpoints`].
     ///
     /// # Errors
     /// An endpoint that is no `http://HOST:PORT`, or none at all.
@@ -249,19 +250,22 @@ impl LockClient {
             (std::mem::take(&mut locks.basic), std::mem::take(&mut locks.renewing))
         };
         let client = &self.shared.client;
-        let all = async {
-            // Side by side, because each of them asks the server.
-            let mut closing = tokio::task::JoinSet::new();
-            basic
-                .into_values()
-                .for_each(|lock| drop(closing.spawn(async move { lock.close().await })));
-            renewing
-                .into_values()
-                .for_each(|lock| drop(closing.spawn(async move { lock.close().await })));
-            while closing.join_next().await.is_some() {}
-            client.close(within).await
-        };
-        tokio::time::timeout(within, all).await.unwrap_or(Err(Error::Closed))
+        // Side by side, because each of them asks the server.
+        let mut closing = tokio::task::JoinSet::new();
+        basic
+            .into_values()
+            .for_each(|lock| drop(closing.spawn(async move { lock.close().await })));
+        renewing
+            .into_values()
+            .for_each(|lock| drop(closing.spawn(async move { lock.close().await })));
+        // What is late is asked for once more below, with everything else of the client.
+        let began = client.inner.clock.now();
+        let all = async { while closing.join_next().await.is_some() {} };
+        let in_time = tokio::time::timeout(within, all).await.is_ok();
+        closing.detach_all();
+        let left = within.saturating_sub(client.inner.clock.now().saturating_sub(began));
+        client.close(left).await?;
+        in_time.then_some(()).ok_or(Error::Closed)
     }
 }
 

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use config::LockerConfig;
+pub(crate) use config::check_ttl;
 
 use crate::backend::BoxFuture;
 use crate::types::{LostReason, OnDisconnect, Outcome, RefusedReason, UnlockResult, Unlocked};
@@ -140,7 +141,8 @@ pub trait Locker: Send + Sync + fmt::Debug {
     /// Takes the key if that is possible at once: `Ok(false)` where it is not.
     fn try_lock<'a>(&'a self, key: &'a str, options: LockOptions) -> BoxFuture<'a, Result<bool, LockerError>>;
 
-    /// Gives back the oldest lock of the key that this locker took. Only the holder can.
+    /// Gives back the oldest lock of the key that this locker took. Only the holder can. Each lock wants its own unlock, also
+    /// one that was lost: after [`LockerError::Lost`] a newer lock of the key is held still.
     ///
     /// Errors: [`LockerError::LockByOther`], [`LockerError::NotHeld`], [`LockerError::Lost`], or why it failed.
     fn unlock<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), LockerError>>;
@@ -258,12 +260,22 @@ impl ClientLocker {
                 Ok(Unlocked::AlreadyLost(reason)) => Err(lost(key, reason)),
                 Err(error) => Err(failed(key, error)),
             },
-            Held::Leased { fencing_token, .. } => {
+            Held::Leased { fencing_token, until } => {
                 let stored = self.config.store_key(key);
+                let promised = until > self.now();
                 let answer = self.client.unlock_token(&stored, fencing_token, Outcome::default());
-                match answer.await.map_err(|error| failed(key, error))? {
-                    UnlockResult::Released { .. } => Ok(()),
-                    _ => Err(lost(key, LostReason::Expired)),
+                match answer.await {
+                    Ok(UnlockResult::Released { .. }) => Ok(()),
+                    // An earlier try of this unlock did it, and its answer was lost.
+                    Ok(UnlockResult::AlreadyReleased { ended_by: None }) if promised => Ok(()),
+                    Ok(UnlockResult::AlreadyReleased { ended_by: Some(reason) }) => Err(lost(key, reason)),
+                    Ok(_) => Err(lost(key, LostReason::Expired)),
+                    Err(error) => {
+                        // It may stand still: the next unlock tries again.
+                        let held = Held::Leased { fencing_token, until };
+                        self.held().entry(key.to_owned()).or_default().push_front(held);
+                        Err(failed(key, error))
+                    }
                 }
             }
         }

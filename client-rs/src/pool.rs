@@ -177,8 +177,8 @@ impl Pool {
         self.present().endpoints.iter().map(|(url, _)| url.clone()).collect()
     }
 
-    /// Replaces the endpoints. What goes on over an endpoint that is still named goes on there.
-    pub(crate) fn set_urls(&self, urls: &[String]) -> Result<(), Error> {
+    /// Replaces the endpoints; whether the present one is left. What goes on over one that is still named goes on there.
+    pub(crate) fn set_urls(&self, urls: &[String]) -> Result<bool, Error> {
         let endpoints = endpoints(urls, &self.transport)?;
         let mut present = self.present();
         let before = present.endpoints.get(present.at).map(|(url, _)| url.clone());
@@ -197,7 +197,7 @@ impl Pool {
                 })
                 .collect();
         }
-        Ok(())
+        Ok(at.is_none())
     }
 
     fn lazily(&self, endpoint: &Endpoint) -> Channel {

@@ -84,7 +84,7 @@ pub trait LockProvider: Send + Sync + fmt::Debug {
     /// Errors: [`ProviderError::LockByOther`], [`ProviderError::NotFound`], or why it failed.
     fn unlock<'a>(&'a self, lock_key: &'a str, owner: &'a str) -> BoxFuture<'a, Result<(), ProviderError>>;
 
-    /// Moves the lease's end to `ttl` from now. Only the owner can, while it holds.
+    /// Moves the lease's end to `ttl` from now, where that is later. Only the owner can, while it holds.
     ///
     /// Errors: as [`unlock`](Self::unlock).
     fn refresh_lock<'a>(
@@ -161,17 +161,17 @@ impl ClientLockProvider {
             }
             Err(error) => error,
         };
-        match error {
-            error if error.reason() == "LOCK_BY_SELF" => self.refresh(key, &options.owner, ttl).await,
-            Error::NotAcquired { .. } => Err(match self.token(key, &options.owner).await {
-                Err(held @ ProviderError::LockByOther { .. }) => held,
-                // It was given back since, or the owner took it by another call.
-                _ => ProviderError::LockByOther {
-                    key: key.to_owned(),
-                    owner: String::new(),
-                },
+        let refused = matches!(error, Error::NotAcquired { .. });
+        if error.reason() != "LOCK_BY_SELF" && !refused {
+            return Err(failed(key, error));
+        }
+        match self.refresh(key, &options.owner, ttl).await {
+            // Its holder has gone since.
+            Err(ProviderError::NotFound { .. }) => Err(ProviderError::LockByOther {
+                key: key.to_owned(),
+                owner: String::new(),
             }),
-            error => Err(failed(key, error)),
+            answer => answer,
         }
     }
 
@@ -181,8 +181,9 @@ impl ClientLockProvider {
         let answer = client.renew(key, token, Some(ttl)).await;
         match answer.map_err(|error| failed(key, error))? {
             RenewResult::Renewed { .. } => Ok(()),
+            RenewResult::InvalidTtl => Err(failed(key, crate::convert::invalid_ttl(ttl))),
             // It ended in between.
-            _ => Err(ProviderError::NotFound { key: key.to_owned() }),
+            RenewResult::NotHeld => Err(ProviderError::NotFound { key: key.to_owned() }),
         }
     }
 
@@ -191,7 +192,8 @@ impl ClientLockProvider {
         let token = self.token(key, owner).await?;
         let answer = client.unlock_token(key, token, Outcome::default()).await;
         match answer.map_err(|error| failed(key, error))? {
-            UnlockResult::Released { .. } => Ok(()),
+            // An earlier try of this unlock did it, and its answer was lost.
+            UnlockResult::Released { .. } | UnlockResult::AlreadyReleased { ended_by: None } => Ok(()),
             _ => Err(ProviderError::NotFound { key: key.to_owned() }),
         }
     }

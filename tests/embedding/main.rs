@@ -9,6 +9,7 @@ mod config;
 mod cuttable;
 mod election;
 mod leased;
+mod left;
 mod locker;
 mod place;
 mod provider;

@@ -19,8 +19,8 @@ pub trait AutoRenewalListener: Send + Sync {
     fn on_lost(&self);
 }
 
-/// A lock that is waited for, held and renewed in the background, until it is closed or the last clone is dropped. Cheap to
-/// clone; all clones are the same lock.
+/// A lock that is waited for, held and renewed in the background, until it is closed, removed from its client, or that client
+/// and the last clone are dropped. Cheap to clone; all clones are the same lock.
 #[derive(Clone)]
 pub struct AutoRenewalLock {
     shared: Arc<Shared>,
@@ -119,6 +119,23 @@ impl AutoRenewalLock {
     }
 }
 
+/// What is held, until it is taken or dropped.
+struct Held(Arc<Shared>);
+
+impl Held {
+    fn take(&self) -> Option<Guard> {
+        self.0.guard().take()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Order: the guard is dropped when nothing is locked any more.
+        let guard = self.take();
+        drop(guard);
+    }
+}
+
 /// The task behind the lock.
 struct Keeper {
     client: Client,
@@ -169,13 +186,15 @@ impl Keeper {
     async fn hold(&mut self, guard: Guard) -> bool {
         let (gone, lost) = (guard.gone(), guard.lost());
         *self.shared.guard() = Some(guard);
+        // A listener that panics ends the task; the lock goes with it.
+        let held = Held(Arc::clone(&self.shared));
         self.listener.on_acquired();
         let closing = tokio::select! {
             biased;
             _ = self.wish.wait_for(|close| *close) => true,
             () = gone => false,
         };
-        let guard = self.shared.guard().take();
+        let guard = held.take();
         // Order: whoever works under it stops before anybody else can have it.
         self.listener.on_lost();
         if !closing {

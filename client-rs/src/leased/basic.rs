@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::LockError;
-use super::machine::{Ending, Lease, LockState, Machine, Operation, Refusal};
+use super::machine::{Claims, Ending, Lease, LockState, Machine, Operation, Question, Refusal, RequestId};
 use crate::types::{OnDisconnect, Outcome, RenewResult};
 use crate::{Client, Error, Guard};
 
@@ -16,6 +16,8 @@ pub type ExpireListener = Arc<dyn Fn() + Send + Sync>;
 
 /// Before the server is asked again what became of an operation.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
+/// The longest time between two looks at the clock.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A server forgets a waiter whose connection fell silent within this time; what it grants until then lasts a lease more.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
@@ -31,8 +33,6 @@ struct Shared {
     client: Client,
     key: String,
     machine: Mutex<Machine>,
-    /// The id of the latest request for the lock.
-    asked: Mutex<[u8; 16]>,
     listener: Option<ExpireListener>,
     /// Rings when the machine has changed, for the task that watches it.
     changed: Arc<Notify>,
@@ -57,8 +57,11 @@ struct UnderWay<'a> {
 }
 
 impl UnderWay<'_> {
-    fn ends(mut self, ending: Ending) {
-        self.if_dropped = ending;
+    /// It ends so; false where something else has taken its place.
+    fn ends(mut self, ending: Ending) -> bool {
+        let counts = self.shared.machine().end(self.number, ending);
+        self.if_dropped = Ending::Nothing;
+        counts
     }
 }
 
@@ -76,7 +79,6 @@ impl DistributedLock {
             client,
             key,
             machine: Mutex::default(),
-            asked: Mutex::default(),
             listener,
             changed: Arc::clone(&changed),
             ended: Notify::new(),
@@ -127,43 +129,46 @@ impl DistributedLock {
         let shared = &*self.shared;
         let number = {
             let mut machine = shared.machine();
-            let number = machine
-                .begin(Operation::Lock, shared.now())
-                .map_err(|it| shared.refused(it))?;
-            if machine.state(shared.now()) == LockState::Locked {
+            let now = shared.now();
+            let number = machine.begin(Operation::Lock, now).map_err(|it| shared.refused(it))?;
+            if machine.state(now) == LockState::Locked {
                 machine.end(number, Ending::Nothing);
                 return Ok(true);
             }
             number
         };
-        // A wait that is dropped is given back by the client.
+        // A wait that is dropped is given back by the client; what was known of an older hold stays.
         let under_way = UnderWay {
             shared,
             number,
-            if_dropped: Ending::NotHeld,
+            if_dropped: Ending::Nothing,
         };
-        let taking = shared.take(lease, wait);
+        let id = shared.client.inner.request_id();
         let taken = tokio::select! {
             biased;
             () = shared.overtaken(number) => return Err(shared.cancelled()),
-            taken = taking => taken,
+            taken = shared.take(id, lease, wait) => taken,
         };
         match taken {
             Ok(held) => {
-                under_way.ends(Ending::Held(held));
-                Ok(true)
-            }
-            Err(Error::NotAcquired { .. }) => {
-                under_way.ends(Ending::NotHeld);
-                Ok(false)
-            }
-            Err(error) => {
-                under_way.ends(match error.has_no_side_effects() {
-                    true => Ending::NotHeld,
-                    false => Ending::Ambiguous {
-                        over_by: shared.over_by(lease) + SILENCE_MAX,
-                    },
+                if under_way.ends(Ending::Held(held)) {
+                    return Ok(true);
+                }
+                // An unlock came in the same instant, and knew of nothing to give back.
+                shared.give_back_later(Claims {
+                    token: Some(held.token),
+                    requests: Vec::new(),
                 });
+                Err(shared.cancelled())
+            }
+            Err(Error::NotAcquired { .. }) => Ok(false),
+            Err(error) => {
+                if !error.has_no_side_effects() {
+                    under_way.ends(Ending::Ambiguous {
+                        over_by: shared.over_by(lease) + SILENCE_MAX,
+                        asked: Some(id),
+                    });
+                }
                 Err(shared.failed(error))
             }
         }
@@ -177,32 +182,25 @@ impl DistributedLock {
     /// the server answers again.
     pub async fn unlock(&self) -> Result<(), LockError> {
         let shared = &*self.shared;
-        let (number, lease) = {
+        let (number, claims, over_by) = {
             let mut machine = shared.machine();
-            let number = machine
-                .begin(Operation::Unlock, shared.now())
-                .map_err(|it| shared.refused(it))?;
-            (number, machine.lease())
+            let now = shared.now();
+            let number = machine.begin(Operation::Unlock, now).map_err(|it| shared.refused(it))?;
+            (number, machine.claims(), machine.over_by(now))
         };
         shared.ended.notify_waiters();
-        let mut under_way = UnderWay {
+        let ambiguous = Ending::Ambiguous { over_by, asked: None };
+        let under_way = UnderWay {
             shared,
             number,
-            if_dropped: Ending::NotHeld,
+            if_dropped: ambiguous,
         };
-        let Some(lease) = lease else { return Ok(()) };
-        let ambiguous = Ending::Ambiguous { over_by: lease.over_by };
-        under_way.if_dropped = ambiguous;
-        let answer = shared.client.unlock_token(&shared.key, lease.token, Outcome::default());
-        match answer.await {
-            Ok(_) => {
+        match shared.give_back(&claims).await {
+            Ok(()) => {
                 under_way.ends(Ending::NotHeld);
                 Ok(())
             }
-            Err(error) => {
-                under_way.ends(ambiguous);
-                Err(shared.failed(error))
-            }
+            Err(error) => Err(shared.failed(error)),
         }
     }
 
@@ -222,13 +220,14 @@ impl DistributedLock {
                 .map_err(|it| shared.refused(it))?;
             (number, machine.lease().map_or(0, |lease| lease.token))
         };
-        let mut under_way = UnderWay {
+        let ambiguous = Ending::Ambiguous {
+            over_by: shared.over_by(lease) + SILENCE_MAX,
+            asked: None,
+        };
+        let under_way = UnderWay {
             shared,
             number,
-            if_dropped: Ending::Nothing,
-        };
-        under_way.if_dropped = Ending::Ambiguous {
-            over_by: shared.over_by(lease) + SILENCE_MAX,
+            if_dropped: ambiguous,
         };
         let sent = shared.now();
         let renewing = shared.client.renew(&shared.key, token, Some(lease));
@@ -242,17 +241,18 @@ impl DistributedLock {
                 under_way.ends(Ending::Held(shared.lease(token, sent, ttl)));
                 Ok(())
             }
-            Ok(_) => {
+            Ok(RenewResult::NotHeld) => {
                 under_way.ends(Ending::NotHeld);
                 let key = shared.key.clone();
                 Err(LockError::NotHeld { key })
             }
+            Ok(RenewResult::InvalidTtl) => {
+                under_way.ends(Ending::Nothing);
+                Err(shared.failed(crate::convert::invalid_ttl(lease)))
+            }
             Err(error) => {
-                let over_by = shared.over_by(lease) + SILENCE_MAX;
-                under_way.ends(match error.has_no_side_effects() {
-                    true => Ending::Nothing,
-                    false => Ending::Ambiguous { over_by },
-                });
+                let nothing = error.has_no_side_effects();
+                under_way.ends(if nothing { Ending::Nothing } else { ambiguous });
                 Err(shared.failed(error))
             }
         }
@@ -261,16 +261,11 @@ impl DistributedLock {
     /// Ends the object: what it holds is given back, and later calls answer [`LockError::Closed`].
     pub async fn close(&self) {
         let shared = &*self.shared;
-        let lease = shared.machine().close();
+        let claims = shared.machine().close();
         shared.ended.notify_waiters();
         shared.changed.notify_one();
-        if let Some(lease) = lease {
-            // Without an answer the lease ends it.
-            let _ = shared
-                .client
-                .unlock_token(&shared.key, lease.token, Outcome::default())
-                .await;
-        }
+        // Without an answer the lease ends it.
+        let _ = shared.give_back(&claims).await;
     }
 }
 
@@ -280,8 +275,18 @@ impl Shared {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> [u8; 16] {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ends all of it, until the server has answered.
+    async fn give_back(&self, claims: &Claims) -> Result<(), Error> {
+        give_back(&self.client, &self.key, claims).await
+    }
+
+    /// The same, with nobody waiting for it.
+    fn give_back_later(&self, claims: Claims) {
+        let (client, key) = (self.client.clone(), self.key.clone());
+        self.client.inner.background.spawn(async move {
+            // Without an answer the lease ends it.
+            let _ = give_back(&client, &key, &claims).await;
+        });
     }
 
     fn now(&self) -> Duration {
@@ -302,13 +307,9 @@ impl Shared {
         }
     }
 
-    async fn take(&self, lease: Duration, wait: Duration) -> Result<Lease, Error> {
-        let builder = self
-            .client
-            .lock(&self.key)
-            .ttl(lease)
-            .on_disconnect(OnDisconnect::Lease);
-        let guard: Guard = builder.wait(wait).await?;
+    async fn take(&self, id: RequestId, lease: Duration, wait: Duration) -> Result<Lease, Error> {
+        let builder = self.client.lock(&self.key).request_id(id).ttl(lease).wait(wait);
+        let guard: Guard = builder.on_disconnect(OnDisconnect::Lease).await?;
         guard.confirmed().await.map_err(Error::Lost)?;
         let until = self.now() + guard.valid_for();
         let token = guard.detach().await?;
@@ -356,30 +357,33 @@ impl Shared {
         }
     }
 
-    /// Asks the server what became of an operation that nobody answered. An unlock, or the end of a wait that the client
-    /// gives back by itself, may still be on its way, so what they name is never believed in again: it is ended for good.
-    async fn resolve(&self, question: u64, unanswered: Operation) -> Result<(), Error> {
-        let known = self.machine().lease().map(|lease| lease.token);
+    /// Asks the server about an operation that nobody answered.
+    async fn resolve(&self, number: u64, question: Question) -> Result<(), Error> {
         let sent = self.now();
-        let found = match (unanswered, known) {
-            (Operation::Lock, _) => {
-                self.client.unlock_request(&self.key, self.asked()).await?;
-                None
-            }
-            (Operation::Unlock, Some(token)) => {
-                self.client.unlock_token(&self.key, token, Outcome::default()).await?;
-                None
-            }
-            (Operation::UpdateLease, Some(token)) => {
+        let found = match question {
+            Question::IsHeld(token) => {
                 let lock = self.client.get(&self.key).await?;
                 let held = lock.holders.into_iter().find(|it| it.fencing_token == token);
                 held.map(|holder| self.lease(token, sent, holder.lease_left))
             }
-            (Operation::Unlock | Operation::UpdateLease, None) => None,
+            Question::End(claims) => {
+                self.give_back(&claims).await?;
+                None
+            }
         };
-        self.machine().resolved(question, found);
+        self.machine().resolved(number, found);
         Ok(())
     }
+}
+
+async fn give_back(client: &Client, key: &str, claims: &Claims) -> Result<(), Error> {
+    for id in &claims.requests {
+        client.unlock_request(key, *id).await?;
+    }
+    if let Some(token) = claims.token {
+        client.unlock_token(key, token, Outcome::default()).await?;
+    }
+    Ok(())
 }
 
 /// Tells the listener when the lease ends, and clears up what is unknown. Ends with the object.
@@ -409,21 +413,23 @@ async fn watch(shared: Weak<Shared>, changed: Arc<Notify>) {
         if state == LockState::Closed {
             return;
         }
-        if let Some((question, operation)) = unanswered
-            && object.resolve(question, operation).await.is_ok()
+        let unclear = unanswered.is_some();
+        if let Some((number, question)) = unanswered
+            && object.resolve(number, question).await.is_ok()
         {
             continue;
         }
         drop(object);
         let pause = next.map(|next| next.saturating_sub(now));
-        let pause = if unanswered.is_some() {
+        let pause = if unclear {
             Some(pause.map_or(RESOLVE_PAUSE, |pause| pause.min(RESOLVE_PAUSE)))
         } else {
             pause
         };
         let waiting = async {
             match pause {
-                Some(pause) => tokio::time::sleep(pause).await,
+                // Bound: a machine that was suspended looks at its clock soon after.
+                Some(pause) => tokio::time::sleep(pause.min(LOOK_EVERY)).await,
                 None => std::future::pending().await,
             }
         };
@@ -438,14 +444,10 @@ async fn watch(shared: Weak<Shared>, changed: Arc<Notify>) {
 impl Drop for Shared {
     /// The last clone is gone: the watching task ends, and what is held is given back.
     fn drop(&mut self) {
-        let lease = self.machine().close();
+        let claims = self.machine().close();
         self.changed.notify_one();
-        if let Some(lease) = lease {
-            let (client, key) = (self.client.clone(), self.key.clone());
-            self.client.inner.background.spawn(async move {
-                // Without an answer the lease ends it.
-                let _ = client.unlock_token(&key, lease.token, Outcome::default()).await;
-            });
+        if claims != Claims::default() {
+            self.give_back_later(claims);
         }
     }
 }

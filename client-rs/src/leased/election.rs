@@ -93,6 +93,7 @@ impl Election {
             election: self.clone(),
             events,
             told: None,
+            stale: true,
         })
     }
 }
@@ -138,13 +139,16 @@ pub struct Observing {
     events: Watch,
     /// What was told last; `None` before the first.
     told: Option<Option<Leader>>,
+    /// Something has happened since.
+    stale: bool,
 }
 
 impl Observing {
-    /// The next leader; `Some(Ok(None))` while there is none. `None` when the watch has ended.
+    /// The next leader; `Some(Ok(None))` while there is none. `None` when the watch has ended. Cancel-safe; after an error it
+    /// may be asked again.
     pub async fn next(&mut self) -> Option<Result<Option<Leader>, Error>> {
         loop {
-            if self.told.is_some() {
+            if !self.stale {
                 match self.events.next().await? {
                     Err(error) => return Some(Err(error)),
                     Ok(event) => match event.change {
@@ -154,10 +158,12 @@ impl Observing {
                     },
                 }
             }
+            self.stale = true;
             let leader = match self.election.leader().await {
                 Ok(leader) => leader,
                 Err(error) => return Some(Err(error)),
             };
+            self.stale = false;
             if self.told.as_ref() != Some(&leader) {
                 self.told = Some(leader.clone());
                 return Some(Ok(leader));

@@ -54,8 +54,30 @@ pub(super) enum Ending {
     NotHeld,
     /// Nothing was done.
     Nothing,
-    /// It may have been done; if so, it is over by then.
-    Ambiguous { over_by: Duration },
+    /// It may have been done; if so, it is over by then. A request for the lock has a name.
+    Ambiguous {
+        over_by: Duration,
+        asked: Option<RequestId>,
+    },
+}
+
+/// Names a request for the lock.
+pub(super) type RequestId = [u8; 16];
+
+/// What the server may keep for this object: by token, and by requests that nobody answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Claims {
+    pub token: Option<u64>,
+    pub requests: Vec<RequestId>,
+}
+
+/// What the server is to be asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Whether this token holds still.
+    IsHeld(u64),
+    /// To end all of this for good: what asked for its end may be on its way still.
+    End(Claims),
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +89,8 @@ pub(super) struct Machine {
     /// An operation ended without an answer, and nothing was answered since. An unlock outweighs the others: it may still
     /// be on its way.
     unanswered: Option<Operation>,
+    /// Requests for the lock that were not answered.
+    asked: Vec<RequestId>,
     /// The caller gave it back, or is about to.
     given_back: bool,
     /// The operation under way, and its number.
@@ -100,6 +124,12 @@ impl Machine {
         self.lease
     }
 
+    /// When nothing can be left in the server any more; the present where nothing is known to be.
+    pub fn over_by(&self, now: Duration) -> Duration {
+        let leased = self.lease.map(|lease| lease.over_by);
+        leased.max(self.perhaps_until).map_or(now, |over_by| over_by.max(now))
+    }
+
     /// When the state changes by itself next.
     pub fn next_change(&self, now: Duration) -> Option<Duration> {
         let ends = self.lease.into_iter().flat_map(|lease| [lease.until, lease.over_by]);
@@ -115,7 +145,8 @@ impl Machine {
             return Err(Refusal::Busy);
         }
         let may_be_held = self.lease.is_some_and(|lease| now < lease.over_by);
-        if operation == Operation::UpdateLease && !may_be_held {
+        // What was given back may be freed at any moment, also by an unlock that comes late.
+        if operation == Operation::UpdateLease && (!may_be_held || self.given_back) {
             return Err(Refusal::NotHeld);
         }
         self.started += 1;
@@ -135,13 +166,13 @@ impl Machine {
         self.operation.is_some_and(|(current, _)| current == number)
     }
 
-    /// The operation of this number ended. A stale one changes nothing.
-    pub fn end(&mut self, number: u64, ending: Ending) {
-        let Some((current, operation)) = self.operation else {
-            return;
+    /// The operation of this number ended. A stale one changes nothing, and is answered with false.
+    pub fn end(&mut self, number: u64, ending: Ending) -> bool {
+        let Some((_, operation)) = self.operation.filter(|(current, _)| *current == number) else {
+            return false;
         };
-        if current != number || self.closed {
-            return;
+        if self.closed {
+            return false;
         }
         self.operation = None;
         match ending {
@@ -151,7 +182,8 @@ impl Machine {
             }
             Ending::NotHeld => self.found(None),
             Ending::Nothing => {}
-            Ending::Ambiguous { over_by } => {
+            Ending::Ambiguous { over_by, asked } => {
+                self.asked.extend(asked);
                 if self.unanswered != Some(Operation::Unlock) {
                     self.unanswered = Some(operation);
                 }
@@ -161,19 +193,32 @@ impl Machine {
                 }
             }
         }
+        true
     }
 
     fn found(&mut self, lease: Option<Lease>) {
         self.lease = lease;
         self.perhaps_until = None;
         self.unanswered = None;
+        self.asked.clear();
     }
 
-    /// The operation of which the server is to be asked what became of it, and the number of the question.
-    pub fn unresolved(&self, now: Duration) -> Option<(u64, Operation)> {
+    /// What the server is to be asked about an operation that nobody answered, and the number of the question.
+    pub fn unresolved(&self, now: Duration) -> Option<(u64, Question)> {
         let idle = self.operation.is_none() && self.state(now) == LockState::Unknown;
-        let operation = self.unanswered.filter(|_| idle)?;
-        Some((self.started, operation))
+        let question = match (self.unanswered.filter(|_| idle)?, self.lease) {
+            (Operation::UpdateLease, Some(lease)) => Question::IsHeld(lease.token),
+            _ => Question::End(self.claims()),
+        };
+        Some((self.started, question))
+    }
+
+    /// What the server may keep.
+    pub fn claims(&self) -> Claims {
+        Claims {
+            token: self.lease.map(|lease| lease.token),
+            requests: self.asked.clone(),
+        }
     }
 
     /// Whether the caller wanted it to end.
@@ -189,11 +234,13 @@ impl Machine {
     }
 
     /// Nothing follows. What is to be given back.
-    pub fn close(&mut self) -> Option<Lease> {
+    pub fn close(&mut self) -> Claims {
         self.closed = true;
         self.given_back = true;
         self.operation = None;
-        self.lease.take()
+        let claims = self.claims();
+        self.found(None);
+        claims
     }
 }
 

@@ -23,8 +23,8 @@ pub struct LockerConfig {
     /// Where locks are kept. Default: `remote`.
     #[cfg_attr(feature = "serde", serde(with = "crate::format::name"))]
     pub backend: BackendType,
-    /// Every key begins with it. Empty, or one word that ends in `:` or `/` and has neither before that, so that two
-    /// prefixes never name the same key. Default: `dlock:`.
+    /// Every key begins with it. One word that ends in `:` or `/` and has neither before that, so that two prefixes never name
+    /// the same key; or empty, which separates nothing. Default: `dlock:`.
     pub prefix: String,
     /// Length of a lease where the call gives none, 100 ms to 24 h. Default: 10 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::format::duration"))]
@@ -61,6 +61,17 @@ impl Default for LockerConfig {
 /// Limits of the server, so that a configuration is refused before the first lock is.
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 
+/// A configured length of leases.
+pub(crate) fn check_ttl(ttl: Duration) -> Result<(), ConfigError> {
+    match TTL.contains(&ttl) {
+        true => Ok(()),
+        false => Err(ConfigError::Field {
+            field: "default_ttl",
+            problem: format!("{ttl:?} is not within 100 ms to 24 h"),
+        }),
+    }
+}
+
 impl LockerConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let word = self.prefix.strip_suffix([':', '/']);
@@ -75,13 +86,7 @@ impl LockerConfig {
                 problem,
             });
         }
-        if !TTL.contains(&self.default_ttl) {
-            return Err(ConfigError::Field {
-                field: "default_ttl",
-                problem: format!("{:?} is not within 100 ms to 24 h", self.default_ttl),
-            });
-        }
-        Ok(())
+        check_ttl(self.default_ttl)
     }
 
     /// The key under which the store knows `key`.

@@ -69,6 +69,7 @@ impl LockConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        crate::locker::check_ttl(self.default_ttl)?;
         let name = &self.table_name;
         let plain = name.chars().all(|it| it.is_ascii_alphanumeric() || it == '_');
         if !plain || name.is_empty() || name.len() > 64 || name.starts_with(|first: char| first.is_ascii_digit()) {

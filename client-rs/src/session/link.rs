@@ -119,7 +119,10 @@ impl Link {
 
     /// Reads a stream to its end; whether the server said anything on it.
     async fn converse(&self, mut responses: Streaming<v1::SessionResponse>) -> bool {
-        let wake = Arc::clone(&self.hub.state().wake_link);
+        let (wake, moved) = {
+            let state = self.hub.state();
+            (Arc::clone(&state.wake_link), Arc::clone(&state.moved))
+        };
         let mut heard = false;
         loop {
             let now = self.hub.clock.now();
@@ -139,8 +142,10 @@ impl Link {
                     }
                     Ok(None) | Err(_) => return heard,
                 },
+                () = moved.notified() => return heard,
                 () = wake.notified() => {}
-                () = sleep(left) => {}
+                // Bound: a machine that was suspended looks at its clock soon after.
+                () = sleep(left.min(PAUSE_MAX)) => {}
             }
         }
     }
@@ -272,7 +277,11 @@ impl Hub {
 impl State {
     fn tick(&mut self, now: Duration, jitter: impl FnOnce() -> f64) -> Duration {
         while let Some(lock) = self.take_renewal(now) {
-            let there = self.locks.get(&lock).is_some_and(|slot| !slot.leaving);
+            let slot = self.locks.get(&lock).filter(|slot| !slot.leaving);
+            // Between two looks nobody else notes when its promise ends.
+            let promised = slot.and_then(|slot| slot.view.read().promised_until);
+            let there = slot.is_some();
+            self.next_over = self.next_over.into_iter().chain(promised).min();
             if there && self.welcomed {
                 self.renew(lock);
             } else if there {

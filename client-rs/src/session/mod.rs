@@ -74,6 +74,11 @@ impl Hub {
         self.wake_link();
     }
 
+    /// The server is looked for elsewhere from now on: the stream ends, and begins anew there.
+    pub(crate) fn move_on(&self) {
+        self.state().moved.notify_one();
+    }
+
     fn wake_link(&self) {
         self.state().wake_link.notify_one();
     }
@@ -135,7 +140,11 @@ impl Hub {
 
     /// Leaves a hold to its lease; whether it was there.
     pub(crate) fn forget(&self, id: u64) -> bool {
-        self.change(|state| state.locks.remove(&id).is_some())
+        self.change(|state| {
+            let there = |slot: &Slot| !slot.leaving && slot.view.read().lost.is_none();
+            let there = state.locks.get(&id).is_some_and(there);
+            there && state.locks.remove(&id).is_some()
+        })
     }
 }
 
@@ -165,6 +174,7 @@ pub(crate) fn start(inner: Arc<Inner>, ask: Ask) -> (Hold, Granting) {
         ask,
         view: seen,
         end,
+        detached: false,
     };
     (hold, granting)
 }

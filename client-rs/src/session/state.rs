@@ -73,6 +73,8 @@ pub(super) struct State {
     pub closed: bool,
     /// Rings when the task has to look at its times again.
     pub wake_link: Arc<Notify>,
+    /// Rings when the stream is to begin anew elsewhere.
+    pub moved: Arc<Notify>,
     last_id: u64,
 }
 
