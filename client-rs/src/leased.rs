@@ -12,7 +12,7 @@ mod election;
 mod machine;
 mod schedule;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -101,9 +101,7 @@ struct Shared {
 struct Locks {
     /// Of locks that are made from now on.
     group: String,
-    /// Keys that have an object.
-    keys: HashSet<String>,
-    /// Those that hold something to be given back at the end, by key.
+    /// The objects, by key; each key has one of either kind at most.
     renewing: BTreeMap<String, AutoRenewalLock>,
     basic: BTreeMap<String, DistributedLock>,
     stopped: bool,
@@ -114,7 +112,8 @@ impl fmt::Debug for LockClient {
         let locks = self.locks();
         f.debug_struct("LockClient")
             .field("group", &locks.group)
-            .field("keys", &locks.keys)
+            .field("basic", &locks.basic)
+            .field("renewing", &locks.renewing)
             .finish()
     }
 }
@@ -125,7 +124,6 @@ impl LockClient {
     pub fn new(client: Client, group: impl Into<String>) -> Self {
         let locks = Locks {
             group: group.into(),
-            keys: HashSet::new(),
             renewing: BTreeMap::new(),
             basic: BTreeMap::new(),
             stopped: false,
@@ -146,7 +144,7 @@ impl LockClient {
     /// Makes the lock object of a key.
     ///
     /// # Errors
-    /// [`LockError::Exists`] while there is one, [`LockError::Closed`] after [`stop`](Self::stop).
+    /// [`LockError::Exists`] while there is one that is not closed, [`LockError::Closed`] after [`stop`](Self::stop).
     pub fn create_lock(&self, key: impl AsRef<str>) -> Result<DistributedLock, LockError> {
         self.create_lock_with(key, None)
     }
@@ -198,12 +196,11 @@ impl LockClient {
         Ok(lock)
     }
 
-    /// Closes the lock object of a key, and forgets it: another one can be made then.
+    /// Closes the lock object of a key of the present group, and forgets it: another one can be made then.
     pub async fn remove_lock(&self, key: impl AsRef<str>) {
         let (basic, renewing) = {
             let mut locks = self.locks();
             let key = locks.full(key.as_ref());
-            locks.keys.remove(&key);
             (locks.basic.remove(&key), locks.renewing.remove(&key))
         };
         if let Some(lock) = basic {
@@ -282,7 +279,13 @@ impl Locks {
         if self.stopped {
             return Err(LockError::Closed { key });
         }
-        if !self.keys.insert(key.clone()) {
+        // One that was closed by itself makes room.
+        let closed = |lock: &DistributedLock| lock.state() == LockState::Closed;
+        if self.basic.get(&key).is_some_and(closed) || self.renewing.get(&key).is_some_and(AutoRenewalLock::is_closed) {
+            self.basic.remove(&key);
+            self.renewing.remove(&key);
+        }
+        if self.basic.contains_key(&key) || self.renewing.contains_key(&key) {
             return Err(LockError::Exists { key });
         }
         Ok(key)

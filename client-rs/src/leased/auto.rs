@@ -110,6 +110,11 @@ impl AutoRenewalLock {
         guard.as_ref().filter(|it| it.is_held()).map(Guard::fencing_token)
     }
 
+    /// Whether it has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closed.borrow() || self.closed.has_changed().is_err()
+    }
+
     /// Gives the lock back, or leaves the line. The listener has been told when this ends.
     pub async fn close(&self) {
         self.closing.send_replace(true);
