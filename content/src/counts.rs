@@ -8,14 +8,20 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::partial::sync_folder_of;
 use crate::refcount::{RefCountStorage, ReferenceCount, StorageError};
 use crate::{Digest, Error, names};
 
+/// How long a writer waits for its turn; a turn takes as long as a few syncs.
+const TURN_WITHIN: Duration = Duration::from_secs(30);
+/// Before it looks again whether it is its turn.
+const TURN_PAUSE: Duration = Duration::from_millis(2);
 /// The present form of a record.
 const FORMAT: u32 = 1;
 
@@ -59,8 +65,15 @@ impl FileStorage {
         // Opened anew each time: the lock belongs to the open file, so that threads keep each other out, too.
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = file.map_err(failed("opening", &path))?;
-        let locked = rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive));
-        locked.map_err(|error| failed("locking", &path)(error.into()))?;
+        let began = Instant::now();
+        // Bound: a process that is stopped in its turn would hold up all others for ever.
+        while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            let waits = matches!(error, Errno::WOULDBLOCK | Errno::INTR) && began.elapsed() < TURN_WITHIN;
+            if !waits {
+                return Err(failed("locking", &path)(error.into()));
+            }
+            std::thread::sleep(TURN_PAUSE);
+        }
         Ok(file)
     }
 
@@ -87,11 +100,15 @@ impl FileStorage {
 impl RefCountStorage for FileStorage {
     fn get_ref_count(&self, resource_id: &str) -> Result<ReferenceCount, StorageError> {
         let path = self.path(resource_id);
-        match fs::read_to_string(&path) {
-            Ok(text) => parse(&text, resource_id).map_err(|problem| StorageError::Corrupt {
-                place: path.display().to_string(),
-                problem: problem.to_owned(),
-            }),
+        let corrupt = |problem: &str| StorageError::Corrupt {
+            place: path.display().to_string(),
+            problem: problem.to_owned(),
+        };
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let text = String::from_utf8(bytes).map_err(|_| corrupt("no text"))?;
+                parse(&text, resource_id).map_err(corrupt)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ReferenceCount::new()),
             Err(error) => Err(failed("reading", &path)(error)),
         }

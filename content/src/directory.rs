@@ -73,12 +73,12 @@ impl Directory {
         Ok(true)
     }
 
-    /// A new partial file for the holder with this token, in place of all that earlier holders left: those are dead, or
-    /// have lost their lock and are not to make anything visible any more.
-    pub(crate) fn create_partial(&self, resource_id: &str, token: u64) -> Result<Partial, Error> {
+    /// Removes what earlier holders left: those are dead, or have lost their lock and are not to make anything visible any
+    /// more. Every holder does so before it looks at what is there.
+    pub(crate) fn bar_earlier(&self, resource_id: &str, token: u64) -> Result<(), Error> {
         let name = names::file_name(resource_id);
         for (path, left_by) in self.partials_of(&name)? {
-            // A later holder's is not ours to touch: whoever sees one has lost its lock.
+            // A later holder's is not ours to touch: whoever sees one has lost its lock, or another store gives the tokens.
             if left_by < token {
                 match fs::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -88,6 +88,13 @@ impl Directory {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A new partial file for the holder with this token.
+    pub(crate) fn create_partial(&self, resource_id: &str, token: u64) -> Result<Partial, Error> {
+        self.bar_earlier(resource_id, token)?;
+        let name = names::file_name(resource_id);
         Partial::create(self.partial.join(format!("{name}.{token}")), self.content(resource_id))
     }
 

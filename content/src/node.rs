@@ -176,30 +176,40 @@ impl Node {
     /// one step with a last look at it, so that nobody comes to refer to content that is about to go.
     ///
     /// # Errors
-    /// [`Error::Refused`] says who refers to it; [`Error::Lost`] before anything was done; [`Error::Lock`],
-    /// [`Error::TimedOut`], [`Error::Counts`], [`Error::Io`], after which the content may be there without a count.
+    /// [`Error::Refused`] says who refers to it; [`Error::Lock`], [`Error::TimedOut`], [`Error::Counts`]; [`Error::Lost`],
+    /// [`Error::Io`], after which the content may be there without a count. It goes on where the future is dropped after the
+    /// grant.
     pub async fn delete(&self, resource_id: &str) -> Result<(), Error> {
         let wanted = Wanted::new(Operation::Delete, resource_id.to_owned());
         let LockResult::Acquired(guard) = take::lock(self, &wanted).await? else {
             return Ok(());
         };
-        let done = match take::held(&guard) {
-            Ok(()) => self.blocking(move |node| node.remove(&wanted.resource_id)).await,
-            Err(lost) => Err(lost),
-        };
-        // No note: whoever is next finds nothing that could be taken over.
-        let outcome = match &done {
-            Ok(()) => Outcome::success(),
-            Err(error) => take::failure(error),
-        };
-        self.shared.cluster.give_back(guard, outcome).await;
-        done
+        let node = self.clone();
+        // Order: the lock outlives the work, whatever becomes of the caller.
+        let deleting = tokio::spawn(async move {
+            let done = node.remove(&guard, wanted.resource_id).await;
+            // No note: whoever is next finds nothing that could be taken over.
+            let outcome = match &done {
+                Ok(()) => Outcome::success(),
+                Err(error) => take::failure(error),
+            };
+            node.shared.cluster.give_back(guard, outcome).await;
+            done
+        });
+        deleting.await.unwrap_or(Err(Error::Interrupted))
     }
 
-    fn remove(&self, resource_id: &str) -> Result<(), Error> {
-        let counts = &self.shared.counts;
-        counts.update_ref_count(Operation::Delete, resource_id, self.node_id(), Ended::Success)?;
-        self.shared.directory.remove(resource_id)
+    async fn remove(&self, guard: &Guard, resource_id: String) -> Result<(), Error> {
+        take::held(guard)?;
+        let id = resource_id.clone();
+        self.blocking(move |node| {
+            let counts = &node.shared.counts;
+            Ok(counts.update_ref_count(Operation::Delete, &id, node.node_id(), Ended::Success)?)
+        })
+        .await?;
+        take::held(guard)?;
+        self.blocking(move |node| node.shared.directory.remove(&resource_id))
+            .await
     }
 
     /// Gives up this node's reference, and answers who is left. Content stays, even where nobody is left.

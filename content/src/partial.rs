@@ -51,8 +51,8 @@ impl Partial {
         Ok(true)
     }
 
-    /// Whether an earlier call, whose answer was lost, has done it.
-    fn is_published(&self) -> bool {
+    /// Whether it is what is visible.
+    pub(crate) fn is_published(&self) -> bool {
         let same =
             |(own, there): (std::fs::Metadata, std::fs::Metadata)| (own.dev(), own.ino()) == (there.dev(), there.ino());
         let own = self.file.metadata();
@@ -62,6 +62,13 @@ impl Partial {
     /// Removes it, if it is still there. What cannot be removed, the next holder of the lock removes.
     pub(crate) fn discard(&self) {
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Drop for Partial {
+    /// Its name carries the holder's token: once it is published, nothing else has it.
+    fn drop(&mut self) {
+        self.discard();
     }
 }
 

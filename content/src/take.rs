@@ -52,7 +52,8 @@ impl Opening {
         Self { node, wanted }
     }
 
-    /// The content is to have this digest. Default: the resource id, where that is one; else any content will do.
+    /// The content that is written, or taken over from another holder, is to have this digest. What counts say is there is
+    /// not read again. Default: the resource id, where that is one; else any content will do.
     pub fn digest(mut self, digest: Digest) -> Self {
         self.wanted.digest = Some(digest);
         self
@@ -93,13 +94,29 @@ impl Opening {
 /// Decides, locks, and decides again.
 pub(crate) async fn lock(node: &Node, wanted: &Wanted) -> Result<LockResult, Error> {
     let key = lock_key(&node.shared.kind, &wanted.resource_id)?;
+    let named = wanted.resource_id.parse::<Digest>().ok();
+    if let (Some(named), Some(digest)) = (named, wanted.digest)
+        && named != digest
+    {
+        return Err(Error::Argument {
+            field: "digest",
+            problem: digest.to_string(),
+            limit: format!("{named}, which the resource id names"),
+        });
+    }
     let first = wanted.clone();
     if let Some(why) = node.blocking(move |node| decide(node, &first)).await? {
         return Ok(LockResult::Skipped(why));
     }
     let guard = node.shared.cluster.lock(&key).await?;
     let (second, previous) = (wanted.clone(), guard.previous_outcome().clone());
-    match node.blocking(move |node| decide_again(node, &second, &previous)).await {
+    let token = guard.fencing_token();
+    let deciding = node.blocking(move |node| {
+        // Order: before anything is concluded from what is there, nobody earlier can change it.
+        node.shared.directory.bar_earlier(&second.resource_id, token)?;
+        decide_again(node, &second, &previous)
+    });
+    match deciding.await {
         Ok(None) => Ok(LockResult::Acquired(guard)),
         Ok(Some((why, outcome))) => {
             node.shared.cluster.give_back(guard, outcome).await;
@@ -143,11 +160,17 @@ fn decide_again(node: &Node, wanted: &Wanted, previous: &Outcome) -> Result<Opti
     let Some(digest) = wanted.digest.or(told) else {
         return Ok(None);
     };
-    if !node.shared.directory.verify(&wanted.resource_id, digest)? {
+    let (directory, id) = (&node.shared.directory, &wanted.resource_id);
+    if !directory.is_there(id, wanted.size)? || !directory.verify(id, digest)? {
         return Ok(None);
     }
     let counts = &node.shared.counts;
-    counts.update_ref_count(Operation::Pull, &wanted.resource_id, node.node_id(), Ended::Success)?;
+    counts.update_ref_count(Operation::Pull, id, node.node_id(), Ended::Success)?;
+    // Order: from here on nobody deletes it. Where the lock was lost before, somebody may have.
+    if !directory.is_there(id, wanted.size)? {
+        counts.release(id, node.node_id())?;
+        return Err(Error::Lost { reason: None });
+    }
     let why = if done { Skipped::HandedOver } else { Skipped::Found };
     Ok(Some((why, success(digest))))
 }

@@ -16,7 +16,7 @@ use crate::client::{Guard, LostReason, Outcome};
 use crate::digest::Hashing;
 use crate::node::{Node, Skipped};
 use crate::partial::Partial;
-use crate::refcount::Ended;
+use crate::refcount::{Ended, Operation};
 use crate::take::{self, Wanted};
 use crate::{ClientConfig, Digest, Error};
 
@@ -44,6 +44,8 @@ struct Work {
     guard: Guard,
     partial: Arc<Partial>,
     hashing: Hashing,
+    /// A commit has begun: nothing is written any more.
+    sealed: bool,
     /// The content is at its place; what is left is to count it.
     visible: bool,
 }
@@ -107,6 +109,7 @@ impl Writer {
             guard,
             partial: Arc::new(partial),
             hashing: Hashing::default(),
+            sealed: false,
             visible: false,
         }));
         Self { node, wanted, state }
@@ -197,6 +200,9 @@ impl Writer {
             State::Skipped(_) => return Err(Error::Skipped),
             State::Committed(_) | State::Closed => return Err(Error::Closed),
         };
+        if work.sealed {
+            return Err(Error::Closed);
+        }
         take::held(&work.guard)?;
         let actual = work.hashing.length + chunk.len() as u64;
         if let Some(expected) = self.wanted.size.filter(|size| actual > *size) {
@@ -226,9 +232,16 @@ impl Writer {
             work.publish(&self.node).await?;
         }
         let (operation, id) = (self.wanted.operation, self.wanted.resource_id.clone());
+        let partial = Arc::clone(&work.partial);
         let count = self.node.blocking(move |node| {
             let counts = &node.shared.counts;
-            Ok(counts.update_ref_count(operation, &id, node.node_id(), Ended::Success)?)
+            let count = counts.update_ref_count(operation, &id, node.node_id(), Ended::Success)?;
+            // Order: from here on nobody deletes it. Where the lock was lost before, somebody may have.
+            if operation == Operation::Pull && !partial.is_published() {
+                counts.release(&id, node.node_id())?;
+                return Err(Error::Lost { reason: None });
+            }
+            Ok(count)
         });
         let references = count.await?.count();
         let committed = State::Committed(Committed {
@@ -282,6 +295,8 @@ impl Work {
     /// Makes the content visible, if the lock is held up to the last step.
     async fn publish(&mut self, node: &Node) -> Result<(), Error> {
         take::held(&self.guard)?;
+        // From here on a task may be at it that nobody waits for.
+        self.sealed = true;
         let (partial, length) = (Arc::clone(&self.partial), self.hashing.length);
         node.blocking(move |_| partial.sync(length)).await?;
         take::held(&self.guard)?;

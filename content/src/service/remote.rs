@@ -101,8 +101,11 @@ impl RemoteStorage {
         let (answer, answered) = mpsc::sync_channel(1);
         let asking = call(self.client.clone());
         self.runtime.spawn(async move {
+            // The endpoint's own bound ends with the headers of an answer.
+            let bounded = tokio::time::timeout(CONNECT_TIMEOUT + CALL_TIMEOUT, asking).await;
+            let late = |_| Err(Status::deadline_exceeded("no answer in time"));
             // Who asked waits below.
-            let _ = answer.send(asking.await);
+            let _ = answer.send(bounded.unwrap_or_else(late));
         });
         // The thread lives as long as this storage, so that an answer always comes.
         let status = match answered.recv() {
