@@ -8,20 +8,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::partial::sync_folder_of;
 use crate::refcount::{RefCountStorage, ReferenceCount, StorageError};
 use crate::{Digest, Error, names};
 
-/// How long a writer waits for its turn; a turn takes as long as a few syncs.
-const TURN_WITHIN: Duration = Duration::from_secs(30);
-/// Before it looks again whether it is its turn.
-const TURN_PAUSE: Duration = Duration::from_millis(2);
 /// The present form of a record.
 const FORMAT: u32 = 1;
 
@@ -59,21 +53,15 @@ impl FileStorage {
         self.folder.join(names::file_name(resource_id))
     }
 
-    /// Waits for this writer's turn, which ends with the file that is answered.
+    /// Waits for this writer's turn, which ends with the file that is answered. A process that is stopped in its turn holds up
+    /// the others until it goes on or dies.
     fn turn(&self) -> Result<File, StorageError> {
         let path = self.folder.join("lock");
         // Opened anew each time: the lock belongs to the open file, so that threads keep each other out, too.
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = file.map_err(failed("opening", &path))?;
-        let began = Instant::now();
-        // Bound: a process that is stopped in its turn would hold up all others for ever.
-        while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            let waits = matches!(error, Errno::WOULDBLOCK | Errno::INTR) && began.elapsed() < TURN_WITHIN;
-            if !waits {
-                return Err(failed("locking", &path)(error.into()));
-            }
-            std::thread::sleep(TURN_PAUSE);
-        }
+        let locked = rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive));
+        locked.map_err(|error| failed("locking", &path)(error.into()))?;
         Ok(file)
     }
 
